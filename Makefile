@@ -1,0 +1,34 @@
+# The commands people type. Without make: the lines below, one by one.
+
+PYTHON ?= python3
+VENV = PATH="$(CURDIR)/.venv/bin:$$PATH"
+
+.PHONY: repro test test-slow check lock
+
+repro: .venv/requirements.lock
+	@$(VENV) python -m dvc repro
+	@$(VENV) python -m tools.summary
+
+test: .venv/requirements.lock
+	@$(VENV) python -m pytest -n 2 -m "not slow"
+
+test-slow: .venv/requirements.lock
+	@$(VENV) python -m pytest -m slow
+
+check: .venv/requirements.lock
+	@$(VENV) ruff format --check .
+	@$(VENV) ruff check .
+	@$(VENV) mypy
+
+# Pins every package again, to the newest version that pyproject.toml allows.
+lock: .venv/requirements.lock
+	@$(VENV) uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 \
+	  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+	  --upgrade --group dev pyproject.toml --output-file requirements.lock
+
+# The environment, made again whenever the lock changes.
+.venv/requirements.lock: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit("samebits needs Python 3.11 or newer, and $(PYTHON) is " + sys.version.split()[0] + ": make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@cp requirements.lock .venv/requirements.lock
