@@ -1,0 +1,153 @@
+"""The data on disk: reads them with every property checked, writes them whole.
+
+Images are uint8 (N, H, W, C), labels and indices int64 (N,), each in NumPy's
+own format, one array a file. A label is a position in the list of class names.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core import files
+from core.errors import DataError
+
+Images = NDArray[np.uint8]  # (N, H, W, C)
+Labels = NDArray[np.int64]  # (N,)
+Indices = NDArray[np.int64]  # (N,), each a position in the training set
+
+
+def write(path: Path, array: NDArray[Any]) -> None:
+    """Write `array` in NumPy's format, whole or not at all."""
+    with files.replacing(path) as file:
+        np.lib.format.write_array(file, array, allow_pickle=False)
+
+
+def read_class_names(path: Path) -> list[str]:
+    """Read the names of the classes, in the order of their labels.
+
+    Raises:
+        DataError: the file is missing or does not hold a list of names.
+    """
+    try:
+        names = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing", todo="dvc repro makes it") from None
+    except ValueError as error:
+        names = error
+    if not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):
+        raise DataError(
+            f"{path} does not hold the names of the classes",
+            expected="a list of strings in JSON",
+            found=str(names)[:60],
+            todo="dvc repro --force download",
+        )
+    return names
+
+
+def read_images(path: Path) -> Images:
+    """Map images into memory: pages are read when they are used, and never written back.
+
+    Returns:
+        uint8 (N, H, W, C), N >= 1.
+
+    Raises:
+        DataError: the file is missing, cut off, or holds another kind of array.
+    """
+    images: Images = _read(path, np.dtype(np.uint8), 4, "uint8 images (N, H, W, C)", mapped=True)
+    return images
+
+
+def read_labels(path: Path, *, classes: int) -> Labels:
+    """Read labels.
+
+    Args:
+        path: the file.
+        classes: how many classes there are; labels lie in [0, classes).
+
+    Returns:
+        int64 (N,), N >= 1.
+
+    Raises:
+        DataError: as `read_images`, or a label is out of range.
+    """
+    return _read_integers(path, "labels", classes)
+
+
+def read_indices(path: Path, *, images: int) -> Indices:
+    """Read positions of images in the training set.
+
+    Args:
+        path: the file.
+        images: how many training images there are; indices lie in [0, images).
+
+    Returns:
+        int64 (N,), N >= 1, each at most once.
+
+    Raises:
+        DataError: as `read_images`, or an index is out of range or stands twice.
+    """
+    indices = _read_integers(path, "indices", images)
+    if len(np.unique(indices)) != len(indices):
+        raise DataError(
+            f"{path} names an image twice",
+            expected=f"{len(indices):,} different indices",
+            found=f"{len(np.unique(indices)):,} different indices",
+            todo="dvc repro --force split",
+        )
+    return indices
+
+
+def check_same_length(images_path: Path, images: Images, labels_path: Path, labels: Labels) -> None:
+    """Raise DataError unless there is one label for each image."""
+    if len(images) != len(labels):
+        raise DataError(
+            "images and labels do not belong together",
+            expected="a label for each image",
+            found=f"{len(images):,} images and {len(labels):,} labels",
+            where=f"{images_path}, {labels_path}",
+            todo="dvc repro --force download",
+        )
+
+
+def _read_integers(path: Path, what: str, limit: int) -> NDArray[np.int64]:
+    values: NDArray[np.int64] = _read(path, np.dtype(np.int64), 1, f"int64 {what} (N,)")
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high >= limit:
+        raise DataError(
+            f"{path} holds {what} out of range",
+            expected=f"from 0 to {limit - 1}",
+            found=f"from {low} to {high}",
+            todo=f"dvc checkout --force {path}, or dvc repro",
+        )
+    return values
+
+
+def _read(
+    path: Path, dtype: np.dtype[Any], dimensions: int, what: str, *, mapped: bool = False
+) -> NDArray[Any]:
+    try:
+        # Mode c: pages are shared with the file until written to, and a
+        # write never reaches it.
+        array: NDArray[Any] = np.load(path, mmap_mode="c" if mapped else None, allow_pickle=False)
+    except FileNotFoundError:
+        raise DataError(
+            f"{path} is missing", expected=what, todo="dvc repro makes it; dvc pull fetches it"
+        ) from None
+    except (ValueError, EOFError) as error:  # not NumPy's format, cut off, or a pickle
+        raise DataError(
+            f"{path} is not a whole array in NumPy's format",
+            expected=what,
+            found=f"{path.stat().st_size:,} bytes; {error}",
+            todo=f"dvc checkout --force {path}, or dvc repro",
+        ) from error
+    if array.dtype != dtype or array.ndim != dimensions or 0 in array.shape:
+        raise DataError(
+            f"{path} holds another kind of array",
+            expected=what,
+            found=f"{array.dtype} {array.shape}",
+            todo=f"dvc checkout --force {path}, or dvc repro",
+        )
+    return array

@@ -1,0 +1,60 @@
+"""Which arithmetic a result is computed with: the same bits everywhere, or fast.
+
+`portable` pins the kernels that every x86-64 processor has, and one thread, so
+that a rebuild on any of them gives the same bits. PyTorch and the libraries in
+it choose kernels by the processor they find, and split sums among threads;
+both change the order of additions and with it the last bits.
+
+The variables are read when torch is first imported or first computes, so
+`pin` comes before any import of torch: stages import what needs torch inside
+`main()`, after it.
+"""
+
+import os
+import sys
+
+from core.errors import SetupError
+
+PORTABLE_KERNELS = {
+    # oneMKL's conditional numerical reproducibility: the code path that is the
+    # same on all x86-64 processors (oneMKL developer guide, "Obtaining
+    # Numerically Reproducible Results").
+    "MKL_CBWR": "COMPATIBLE",
+    # PyTorch's own kernels: those compiled without AVX
+    # (aten/src/ATen/native/DispatchStub.cpp).
+    "ATEN_CPU_CAPABILITY": "default",
+    # oneDNN's kernels: at most SSE4.1 (oneDNN developer guide, "CPU Dispatcher
+    # Control").
+    "ONEDNN_MAX_CPU_ISA": "SSE41",
+}
+
+
+def pin(numerics: str, threads: int | None) -> None:
+    """Fix the arithmetic of this process; call it before torch is imported.
+
+    Args:
+        numerics: `portable` or `fast`.
+        threads: how many threads compute, with `fast`; None means one for each
+            processor. `portable` always computes with one.
+
+    Raises:
+        SetupError: torch was imported before, with other kernels.
+    """
+    if numerics == "portable":
+        unset = {k: v for k, v in PORTABLE_KERNELS.items() if os.environ.get(k) != v}
+        if unset and "torch" in sys.modules:
+            raise SetupError(
+                "torch was imported before its kernels were pinned",
+                expected=" ".join(f"{k}={v}" for k, v in unset.items()),
+                found=" ".join(f"{k}={os.environ.get(k, '')}" for k in unset),
+                todo="call core.numerics.pin before anything that imports torch",
+            )
+        os.environ.update(PORTABLE_KERNELS)
+
+    import torch
+
+    if numerics == "portable":
+        torch.set_num_threads(1)
+    else:
+        torch.set_num_threads(threads or os.cpu_count() or 1)
+        torch.use_deterministic_algorithms(True)
