@@ -100,8 +100,17 @@ def read_indices(path: Path, *, images: int) -> Indices:
     return indices
 
 
-def check_same_length(images_path: Path, images: Images, labels_path: Path, labels: Labels) -> None:
-    """Raise DataError unless there is one label for each image."""
+def read_labelled_images(
+    images_path: Path, labels_path: Path, class_names_path: Path
+) -> tuple[Images, Labels, list[str]]:
+    """Read images, their labels and the names of the classes, and check that they fit.
+
+    Raises:
+        DataError: as the readers of each, or there is not one label for each image.
+    """
+    class_names = read_class_names(class_names_path)
+    images = read_images(images_path)
+    labels = read_labels(labels_path, classes=len(class_names))
     if len(images) != len(labels):
         raise DataError(
             "images and labels do not belong together",
@@ -110,6 +119,27 @@ def check_same_length(images_path: Path, images: Images, labels_path: Path, labe
             where=f"{images_path}, {labels_path}",
             todo="dvc repro --force download",
         )
+    return images, labels, class_names
+
+
+def read_split(train_path: Path, val_path: Path, *, images: int) -> tuple[Indices, Indices]:
+    """Read the indices to train on and those to validate on.
+
+    Raises:
+        DataError: as `read_indices`, or an image is on both sides.
+    """
+    train_indices = read_indices(train_path, images=images)
+    val_indices = read_indices(val_path, images=images)
+    shared = np.intersect1d(train_indices, val_indices)
+    if len(shared):
+        raise DataError(
+            "images are both trained on and validated on",
+            expected="no index in both files",
+            found=f"{len(shared):,} shared, the first is {shared[0]}",
+            where=f"{train_path}, {val_path}",
+            todo="dvc repro --force split",
+        )
+    return train_indices, val_indices
 
 
 def _read_integers(path: Path, what: str, limit: int) -> NDArray[np.int64]:
