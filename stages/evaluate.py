@@ -1,0 +1,57 @@
+"""Measures the model on the images that it may be chosen by.
+
+Reads:  data/raw/train_images.npy, train_labels.npy and classes.json,
+        data/split/train_indices.npy and val_indices.npy, models/model.pt
+Writes: metrics/evaluate.json, loss and accuracy on train and val
+
+It measures the file of weights, not the model in the trainer's memory: that
+its digits equal those of the training history shows that the file is whole.
+"""
+
+import sys
+from pathlib import Path
+
+if not __package__:  # run as a file: find core/ as `python -m` does
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from core import arrays, files, numerics, params
+from core.runner import run
+
+CLASS_NAMES = Path("data/raw/classes.json")
+TRAIN_IMAGES = Path("data/raw/train_images.npy")
+TRAIN_LABELS = Path("data/raw/train_labels.npy")
+TRAIN_INDICES = Path("data/split/train_indices.npy")
+VAL_INDICES = Path("data/split/val_indices.npy")
+MODEL = Path("models/model.pt")
+EVALUATION = Path("metrics/evaluate.json")
+
+
+def main() -> None:
+    """Measure the model on train and val."""
+    chosen = params.read("numerics", "train.threads", "model")
+    numerics.pin(chosen.numerics, chosen.train.threads)
+    import torch
+
+    from core import models, weights
+    from core.evaluation import measure
+
+    raw_images, raw_labels, class_names = arrays.read_labelled_images(
+        TRAIN_IMAGES, TRAIN_LABELS, CLASS_NAMES
+    )
+    split = arrays.read_split(TRAIN_INDICES, VAL_INDICES, images=len(raw_images))
+    images, labels = torch.from_numpy(raw_images), torch.from_numpy(raw_labels)
+
+    height, width, channels = images.shape[1:]
+    model = models.build(chosen.model.name, (height, width, channels), len(class_names))
+    weights.load_into(model, MODEL, name=chosen.model.name)
+
+    evaluation = {}
+    for side, indices in zip(("train", "val"), split, strict=True):
+        measured = measure(model, images, labels, torch.from_numpy(indices))
+        evaluation[side] = measured._asdict()
+        print(f"{side:<5}  loss {measured.loss:.4f}  accuracy {measured.accuracy:.4f}")
+    files.write_json(EVALUATION, evaluation)
+
+
+if __name__ == "__main__":
+    run(main)
