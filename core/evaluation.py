@@ -57,5 +57,5 @@ def _batches(model: nn.Module, images: Tensor, indices: Tensor) -> Iterator[tupl
     was_training = model.training
     model.eval()
     for batch in torch.split(indices, BATCH_SIZE):
-        yield batch, model(images[batch])
+        yield batch, model(images.index_select(0, batch))
     model.train(was_training)

@@ -33,9 +33,10 @@ class LogisticRegression(nn.Module):
         Returns:
             float32 (B, classes).
         """
-        pixels = images.flatten(1).float().div_(255)  # (B, H * W * C) in [0, 1]
-        logits: Tensor = self.linear(pixels)
-        return logits
+        pixels = images.flatten(1).float()  # (B, H * W * C) in [0, 255]
+        # The linear layer on pixels / 255, scaled inside the product: one pass
+        # less over the batch.
+        return torch.addmm(self.linear.bias, pixels, self.linear.weight.T, alpha=1 / 255)
 
 
 ARCHITECTURES: dict[str, Callable[[ImageShape, int], nn.Module]] = {

@@ -47,7 +47,7 @@ def train_epoch(
     parameters = list(model.parameters())
     losses = []
     for batch in batches:
-        loss = functional.cross_entropy(model(images[batch]), labels[batch])
+        loss = functional.cross_entropy(model(images.index_select(0, batch)), labels[batch])
         gradients = torch.autograd.grad(loss, parameters)
         # Plain SGD is this one line; the first torch.optim.SGD of a process
         # would import PyTorch's compiler, which takes longer than five epochs.
