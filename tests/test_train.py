@@ -1,0 +1,100 @@
+"""The train and evaluate stages as commands, on a few hundred images."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.project import Project, copy_project, make_tiny
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A tiny project whose data lie ready; each stage runs as a plain script."""
+    project = make_tiny(copy_project(tmp_path_factory.mktemp("project")))
+    project.must("python", "stages/download.py")
+    project.must("python", "stages/split.py")
+    return project
+
+
+def trained(project: Project, *changes: tuple[str, str]) -> list[dict[str, str]]:
+    """Train with changed parameters and return the rows of the history."""
+    project.must("git", "checkout", "--quiet", "params.yaml")
+    for old, new in changes:
+        project.replace("params.yaml", old, new)
+    project.must("python", "stages/train.py")
+    return list(csv.DictReader(project.read("metrics/history.csv").splitlines()))
+
+
+def test_keep_best_keeps_the_weights_of_the_lowest_validation_loss(project: Project) -> None:
+    changes = [("  lr: 0.1", "  lr: 1.5"), ("keep: last", "keep: best")]
+    history = trained(project, *changes)
+    best = min(history, key=lambda row: float(row["val_loss"]))
+    assert best != history[-1], "choose a learning rate whose last epoch is not the best"
+    project.must("python", "stages/evaluate.py")
+    evaluation = json.loads(project.read("metrics/evaluate.json"))
+    for side in ("train", "val"):
+        for measure in ("loss", "accuracy"):
+            assert str(evaluation[side][measure]) == best[f"{side}_{measure}"]
+
+
+def test_a_stage_is_the_same_as_a_module_and_as_a_script(project: Project) -> None:
+    model = project.folder / "models/model.pt"
+    trained(project)
+    as_script = model.read_bytes()
+    project.must("python", "-m", "stages.train")
+    assert model.read_bytes() == as_script
+
+
+def test_one_seed_gives_one_model_and_another_seed_another(project: Project) -> None:
+    first = trained(project)
+    assert trained(project) == first
+    assert trained(project, ("  seed: 42\n  # Learning", "  seed: 43\n  # Learning")) != first
+
+
+def test_a_learning_rate_written_with_an_exponent_is_a_number(project: Project) -> None:
+    assert trained(project, ("  lr: 0.1", "  lr: 1e-1")) == trained(project)
+
+
+def test_a_failed_training_leaves_no_model_of_an_earlier_one_behind(project: Project) -> None:
+    trained(project)
+    project.replace("params.yaml", "  lr: 0.1", "  lr: 1e38")
+    failed = project.run("python", "stages/train.py")
+    assert failed.returncode == 1
+    assert "the training diverged" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert not (project.folder / "models/model.pt").exists()
+    assert not (project.folder / "metrics/history.csv").exists()
+
+
+def test_wrong_parameters_are_refused_before_anything_is_written(project: Project) -> None:
+    trained(project)
+    before = (project.folder / "models/model.pt").read_bytes()
+    project.replace("params.yaml", "  epochs: 5", "  epochs: 0\n  momentun: 0.9")
+    failed = project.run("python", "stages/train.py")
+    assert failed.returncode == 1
+    assert "train.epochs" in failed.stderr
+    assert "train.momentun" in failed.stderr
+    assert (project.folder / "models/model.pt").read_bytes() == before
+
+
+def test_a_stage_started_in_another_folder_says_where_to_start_it(
+    project: Project, tmp_path: Path
+) -> None:
+    script = str(project.folder / "stages/train.py")
+    failed = Project(tmp_path).run("python", script)
+    assert failed.returncode == 1
+    assert "the code that runs is not the code in this folder" in failed.stderr
+    assert "root of the repository" in failed.stderr
+
+
+def test_images_on_both_sides_of_the_split_are_refused(project: Project) -> None:
+    train = project.folder / "data/split/train_indices.npy"
+    val = project.folder / "data/split/val_indices.npy"
+    original = val.read_bytes()
+    val.write_bytes(train.read_bytes())
+    failed = project.run("python", "stages/evaluate.py")
+    val.write_bytes(original)
+    assert failed.returncode == 1
+    assert "both trained on and validated on" in failed.stderr
