@@ -1,0 +1,115 @@
+"""What the pipeline costs around the training: DVC, memory, a whole rebuild.
+
+    python -m benchmarks.pipeline
+
+- `dvc repro` with nothing to do, in turn with the same in a repository with
+  one trivial stage.
+- The peak memory of the train stage above that of `import torch`.
+- A rebuild of all five stages from an empty cache, in turn with the training
+  loop of the textbook, which is timed for one epoch and stated for five.
+
+Reads the committed project from its own clone; nothing here is changed.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.train_loop import MIRROR, SPLIT, ratio
+
+EPOCHS = 5
+
+
+def main() -> None:
+    """Measure and print the three figures."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--rounds", type=int, default=5, help="times each command runs")
+    rounds = parser.parse_args().rounds
+    with tempfile.TemporaryDirectory() as folder:
+        clone, trivial = Path(folder) / "clone", Path(folder) / "trivial"
+        run("git", "clone", "--quiet", ".", str(clone), cwd=Path.cwd())
+        make_trivial(trivial)
+        run("dvc", "repro", cwd=trivial)
+
+        rebuild, textbook = [], []
+        for _ in range(rounds):
+            rebuild.append(seconds("dvc", "repro", "--force", "--no-run-cache", cwd=clone))
+            textbook.append(EPOCHS * textbook_epoch())
+        print(f"rebuild from nothing       {spread(rebuild)} s")
+        print(f"textbook, {EPOCHS} epochs alone   {spread(textbook)} s")
+        print(f"rebuild / textbook         {ratio(rebuild, textbook):.2f}")
+
+        ours, one_stage = [], []
+        for _ in range(2 * rounds):
+            ours.append(seconds("dvc", "repro", cwd=clone))
+            one_stage.append(seconds("dvc", "repro", cwd=trivial))
+        print(f"nothing to do              {spread(ours)} s")
+        print(f"nothing to do, one stage   {spread(one_stage)} s")
+        print(f"ratio                      {ratio(ours, one_stage):.2f}")
+
+        data = (clone / "data/raw/train_images.npy").stat().st_size
+        alone = statistics.median(peak_memory("-c", "import torch", cwd=clone) for _ in range(3))
+        train = statistics.median(peak_memory("-m", "stages.train", cwd=clone) for _ in range(3))
+        print(f"peak memory of train       {train / 1e6:.0f} MB, {alone / 1e6:.0f} MB of it torch")
+        print(f"above torch / the images   {(train - alone) / data:.2f}")
+
+
+def make_trivial(folder: Path) -> None:
+    """Make a repository with one stage that does next to nothing."""
+    folder.mkdir()
+    (folder / "dvc.yaml").write_text(
+        "stages:\n  one:\n    cmd: echo 1 > out\n    deps: [in]\n    outs: [out]\n"
+    )
+    (folder / "in").write_text("1")
+    run("git", "init", "--quiet", cwd=folder)
+    run("dvc", "init", "--quiet", cwd=folder)
+
+
+def run(*command: str, cwd: Path) -> None:
+    """Run a command of this environment, quietly."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1"}
+    subprocess.run(command, cwd=cwd, env=environment, check=True, capture_output=True)
+
+
+def seconds(*command: str, cwd: Path) -> float:
+    """Return how long a command takes."""
+    start = time.perf_counter()
+    run(*command, cwd=cwd)
+    return time.perf_counter() - start
+
+
+def textbook_epoch() -> float:
+    """Return the seconds of one epoch of the textbook's loop."""
+    command = [sys.executable, "-m", "benchmarks.train_loop", "--variant", "textbook", "default"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return float(json.loads(done.stdout)["seconds"])
+
+
+def peak_memory(*arguments: str, cwd: Path) -> int:
+    """Return the largest resident size, in bytes, of one Python process."""
+    program = (
+        "import resource, subprocess, sys; "
+        "subprocess.run([sys.executable, *sys.argv[1:]], check=True, capture_output=True); "
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    command = [sys.executable, "-c", program, *arguments]
+    done = subprocess.run(command, cwd=cwd, check=True, capture_output=True, text=True)
+    return int(done.stdout) * 1024  # Linux counts in KiB
+
+
+def spread(runs: list[float]) -> str:
+    """Median, and the lowest and highest."""
+    return f"{statistics.median(runs):.2f} ({min(runs):.2f} to {max(runs):.2f})"
+
+
+if __name__ == "__main__":
+    if not (MIRROR.exists() and SPLIT.exists()):
+        sys.exit("run `make repro` first: the textbook's loop trains on the same split")
+    main()

@@ -1,0 +1,219 @@
+"""Our training loop beside the textbook's and beside gradients derived by hand.
+
+    python -m benchmarks.train_loop
+
+Each run is one epoch of training and one validation, timed without start-up
+and loading, in a process of its own (numerics are fixed once a process). All
+start from the same weights and see the same batches. The variants take turns,
+so that a busy machine slows all of them alike.
+
+- textbook: torchvision's `MNIST` with `ToTensor`, two `DataLoader`s with a
+  `SubsetRandomSampler`, `torch.optim.SGD`; PyTorch's own defaults.
+- ours: what stages/train.py runs, with fast and with portable numerics.
+- by hand: the gradient of logistic regression written out, on the same
+  tensors: what is left when no framework stands between.
+"""
+
+import argparse
+import gzip
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from core import arrays, numerics
+
+MIRROR = Path("data/mirror/mnist")
+RAW = Path("data/raw")
+SPLIT = Path("data/split")
+BATCH_SIZE = 100
+LR = 0.001
+SEED = 42
+VARIANTS = [
+    ("textbook", "default"),
+    ("ours", "fast"),
+    ("ours", "portable"),
+    ("by hand", "fast"),
+    ("by hand", "portable"),
+]
+
+
+def main() -> None:
+    """Run every variant in turn and print medians and ratios."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--rounds", type=int, default=5, help="times each variant runs")
+    parser.add_argument("--variant", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.variant:
+        print(json.dumps(run_variant(*arguments.variant)))
+        return
+
+    seconds: dict[tuple[str, str], list[float]] = {variant: [] for variant in VARIANTS}
+    val_losses: dict[tuple[str, str], float] = {}
+    for _ in range(arguments.rounds):
+        for variant in VARIANTS:
+            command = [sys.executable, "-m", "benchmarks.train_loop", "--variant", *variant]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            result = json.loads(done.stdout)
+            seconds[variant].append(result["seconds"])
+            val_losses[variant] = result["val_loss"]
+
+    print(f"one epoch of training and one validation, {arguments.rounds} runs each")
+    print(f"{'loop':<9} {'numerics':<9} {'median s':>9} {'min':>7} {'max':>7}  val loss")
+    for variant in VARIANTS:
+        runs = seconds[variant]
+        print(
+            f"{variant[0]:<9} {variant[1]:<9} {statistics.median(runs):>9.3f} "
+            f"{min(runs):>7.3f} {max(runs):>7.3f}  {val_losses[variant]:.6f}"
+        )
+    for kind in ("fast", "portable"):
+        ours = seconds["ours", kind]
+        faster = ratio(seconds["textbook", "default"], ours)
+        slower = ratio(ours, seconds["by hand", kind])
+        print(f"{kind}: {faster:.1f} times faster than the textbook, {slower:.2f} times by hand")
+
+
+def ratio(above: list[float], below: list[float]) -> float:
+    """The median of the ratios round by round."""
+    return statistics.median(a / b for a, b in zip(above, below, strict=True))
+
+
+def run_variant(loop: str, kind: str) -> dict[str, float]:
+    """Run one variant in this process: its seconds and its validation loss."""
+    if kind != "default":
+        numerics.pin(kind, None)
+    seconds, val_loss = {"textbook": textbook, "ours": ours, "by hand": by_hand}[loop]()
+    return {"seconds": seconds, "val_loss": val_loss}
+
+
+def timed(function: Callable[[], float]) -> tuple[float, float]:
+    """Return the seconds that `function` took, and what it returned."""
+    start = time.perf_counter()
+    value = function()
+    return time.perf_counter() - start, value
+
+
+def textbook() -> tuple[float, float]:
+    """The loop of the tutorials, as they write it."""
+    import torch
+    from torch import nn
+    from torch.nn import functional
+    from torch.utils.data import DataLoader, SubsetRandomSampler
+    from torchvision.datasets import MNIST
+    from torchvision.transforms import ToTensor
+
+    class MnistModel(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(784, 10)
+
+        def forward(self, xb: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = self.linear(xb.reshape(-1, 784))
+            return logits
+
+    def accuracy(outputs: torch.Tensor, labels: torch.Tensor) -> float:
+        return torch.sum(torch.max(outputs, dim=1)[1] == labels).item() / len(labels)
+
+    with tempfile.TemporaryDirectory() as root:
+        raw = Path(root) / "MNIST" / "raw"
+        raw.mkdir(parents=True)
+        for packed in MIRROR.glob("*.gz"):
+            (raw / packed.stem).write_bytes(gzip.decompress(packed.read_bytes()))
+        dataset = MNIST(root, train=True, transform=ToTensor())
+
+    train_indices = arrays.read_indices(SPLIT / "train_indices.npy", images=len(dataset)).tolist()
+    val_indices = arrays.read_indices(SPLIT / "val_indices.npy", images=len(dataset)).tolist()
+    generator = torch.Generator().manual_seed(SEED)
+    train_sampler = SubsetRandomSampler(train_indices, generator=generator)
+    train_loader = DataLoader(dataset, BATCH_SIZE, sampler=train_sampler)
+    val_loader = DataLoader(dataset, BATCH_SIZE, sampler=SubsetRandomSampler(val_indices))
+    torch.manual_seed(SEED)
+    model = MnistModel()
+    optimizer = torch.optim.SGD(model.parameters(), lr=LR)
+    # DataLoader draws a seed for its workers from the sampler's stream only
+    # when it is given a generator; it is not, so our order is the same.
+
+    def epoch() -> float:
+        for xb, yb in train_loader:
+            loss = functional.cross_entropy(model(xb), yb)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            optimizer.zero_grad()
+        with torch.no_grad():
+            results = []
+            for xb, yb in val_loader:
+                out = model(xb)
+                loss = functional.cross_entropy(out, yb)
+                results.append((loss.item(), len(xb), accuracy(out, yb)))
+        return sum(loss * count for loss, count, _ in results) / sum(c for _, c, _ in results)
+
+    return timed(epoch)
+
+
+def ours() -> tuple[float, float]:
+    """The loop of stages/train.py."""
+    import torch
+
+    from core import evaluation, models, training
+
+    images, labels, train_indices, val_indices = (torch.from_numpy(a) for a in _data())
+    model = models.build("logistic_regression", (28, 28, 1), 10, seed=SEED)
+    generator = torch.Generator().manual_seed(SEED)
+
+    def epoch() -> float:
+        batches = training.shuffled_batches(train_indices, BATCH_SIZE, generator)
+        training.train_epoch(model, images, labels, batches, LR)
+        return evaluation.measure(model, images, labels, val_indices).loss
+
+    return timed(epoch)
+
+
+def by_hand() -> tuple[float, float]:
+    """The gradient of logistic regression, written out on the same tensors."""
+    import torch
+
+    from core import models
+
+    images, labels, train_indices, val_indices = (torch.from_numpy(a) for a in _data())
+    images = images.flatten(1)
+    model = models.build("logistic_regression", (28, 28, 1), 10, seed=SEED)
+    weight, bias = (parameter.detach() for parameter in model.parameters())
+    generator = torch.Generator().manual_seed(SEED)
+
+    @torch.inference_mode()
+    def epoch() -> float:
+        order = torch.randperm(len(train_indices), generator=generator)
+        for batch in torch.split(train_indices[order], BATCH_SIZE):
+            pixels = images[batch].float().div_(255)  # (B, 784)
+            # The gradient of the mean cross-entropy by the logits: (p - y) / B.
+            slope = torch.softmax(torch.addmm(bias, pixels, weight.T), dim=1)  # (B, 10)
+            slope[torch.arange(len(batch)), labels[batch]] -= 1
+            slope /= len(batch)
+            weight.addmm_(slope.T, pixels, alpha=-LR)
+            bias.sub_(slope.sum(dim=0), alpha=LR)
+        loss = 0.0
+        for batch in torch.split(val_indices, 1000):
+            logits = torch.addmm(bias, images[batch].float().div_(255), weight.T)
+            chosen = logits[torch.arange(len(batch)), labels[batch]]
+            loss += float((torch.logsumexp(logits, dim=1) - chosen).sum())
+        return loss / len(val_indices)
+
+    return timed(epoch)
+
+
+def _data() -> tuple[arrays.Images, arrays.Labels, arrays.Indices, arrays.Indices]:
+    images, labels, _ = arrays.read_labelled_images(
+        RAW / "train_images.npy", RAW / "train_labels.npy", RAW / "classes.json"
+    )
+    split = arrays.read_split(
+        SPLIT / "train_indices.npy", SPLIT / "val_indices.npy", images=len(images)
+    )
+    return images.copy(), labels, *split
+
+
+if __name__ == "__main__":
+    main()
