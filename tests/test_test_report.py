@@ -1,0 +1,325 @@
+"""The stage on a small data set whose every number is worked out by hand.
+
+An image of class k has its pixel k lit, or the pixel of the class that it is
+to be taken for. The weights give a fully lit pixel a logit of ln 6: of four
+classes, that one has probability 6 / (6 + 3), the others 1 / 9 each.
+"""
+
+import base64
+import csv
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ruamel.yaml import YAML
+
+from core import arrays, intervals, models, weights
+from core.errors import DataError, ModelError
+from stages import test_report as stage
+
+ROOT = Path(__file__).resolve().parents[1]
+OUTPUTS = [
+    "metrics/per_class.csv",
+    "metrics/test.json",
+    "metrics/test_predictions.csv",
+    "reports/best_and_worst.png",
+    "reports/most_wrong.png",
+    "reports/test_report.html",
+]
+NAMES = ["<b>bold</b> & 'quoted\"", "zwölf", "absent", "never seen"]
+SHAPE = (8, 8, 1)
+LIT = math.log(6)
+
+# 40 images: label, what it is taken for, how many.
+OUTCOME = [(0, 0, 20), (1, 1, 8), (1, 0, 2), (3, 0, 6), (3, 1, 4)]
+MATRIX = [[20, 0, 0, 0], [2, 8, 0, 0], [0, 0, 0, 0], [6, 4, 0, 0]]
+ACCURACY = 28 / 40
+
+
+class Page(HTMLParser):
+    """Collects a page's text by element id, its tables and its addresses."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.text: dict[str, str] = {}
+        self.tables: list[list[list[str]]] = []
+        self.images: list[dict[str, str | None]] = []
+        self.addresses: list[str] = []
+        self.tags: set[str] = set()
+        self._id: str | None = None
+        self._in_cell = False
+        self.feed(source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        attributes = dict(attrs)
+        self.tags.add(tag)
+        self.addresses += [attributes[key] or "" for key in ("src", "href") if key in attributes]
+        self._id = attributes.get("id") or self._id
+        if tag == "img":
+            self.images.append(attributes)
+        if tag == "table":
+            self.tables.append([])
+        if tag == "tr":
+            self.tables[-1].append([])
+        if tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+            self._in_cell = True
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("td", "th"):
+            self._in_cell = False
+        if tag in ("dd", "section"):
+            self._id = None
+
+    def handle_data(self, data: str) -> None:
+        if self._in_cell:
+            self.tables[-1][-1][-1] += data
+        if self._id:
+            self.text[self._id] = self.text.get(self._id, "") + data
+
+
+def lay_out(folder: Path, outcome: list[tuple[int, int, int]]) -> None:
+    """Put code, parameters, a test set and a model into `folder`."""
+    for part in ("core", "stages"):
+        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "params.yaml", folder)
+    seen = [seen for _, seen, count in outcome for _ in range(count)]
+    labels = [label for label, _, count in outcome for _ in range(count)]
+    images = np.zeros((len(labels), 64), dtype=np.uint8)
+    images[np.arange(len(labels)), seen] = 255
+    arrays.write(folder / "data/raw/test_images.npy", images.reshape(-1, *SHAPE))
+    arrays.write(folder / "data/raw/test_labels.npy", np.array(labels, dtype=np.int64))
+    (folder / "data/raw/classes.json").write_text(json.dumps(NAMES), encoding="utf-8")
+    model = models.build("logistic_regression", SHAPE, len(NAMES))
+    weight = torch.zeros(len(NAMES), 64)
+    weight[range(len(NAMES)), range(len(NAMES))] = LIT
+    model.load_state_dict({"linear.weight": weight, "linear.bias": torch.zeros(len(NAMES))})
+    weights.save(folder / "models/model.pt", model.state_dict())
+
+
+def run(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *(command or ("-m", "stages.test_report"))],
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
+
+
+def written(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for part in ("metrics", "reports")
+        for path in sorted((folder / part).rglob("*"))
+    }
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the stage has run."""
+    folder = tmp_path_factory.mktemp("reported")
+    lay_out(folder, OUTCOME)
+    finished = run(folder)
+    assert (finished.returncode, finished.stderr) == (0, "")
+    assert finished.stdout == (
+        "test accuracy 0.7000 (95 % interval 0.5457 to 0.8193), loss 0.9430, 40 images\n"
+        "report: reports/test_report.html\n"
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(reported: Path) -> Page:
+    return Page((reported / "reports/test_report.html").read_text(encoding="utf-8"))
+
+
+def table(folder: Path, name: str) -> list[list[str]]:
+    with (folder / name).open(encoding="utf-8", newline="") as file:
+        return list(csv.reader(file))
+
+
+def test_it_writes_its_six_files_and_no_others(reported: Path) -> None:
+    assert sorted(written(reported)) == OUTPUTS
+
+
+def test_loss_accuracy_and_interval_are_those_worked_out_by_hand(reported: Path) -> None:
+    metrics = json.loads((reported / "metrics/test.json").read_text(encoding="utf-8"))
+    assert list(metrics) == ["loss", "accuracy", "accuracy_low", "accuracy_high", "images"]
+    loss = -(28 * math.log(6 / 9) + 12 * math.log(1 / 9)) / 40
+    low, high = intervals.wilson(28, 40)
+    assert metrics["loss"] == pytest.approx(loss, abs=2e-6)
+    assert metrics["accuracy"] == ACCURACY
+    assert metrics["accuracy_low"] == round(low, 6)
+    assert metrics["accuracy_high"] == round(high, 6)
+    assert metrics["images"] == 40
+
+
+def test_each_image_has_its_row_of_predictions_in_order(reported: Path) -> None:
+    rows = table(reported, "metrics/test_predictions.csv")
+    expected = [[label, seen] for label, seen, count in OUTCOME for _ in range(count)]
+    assert rows[0] == ["index", "label", "prediction", "probability"]
+    assert rows[1:] == [
+        [str(index), str(label), str(seen), "0.6667"]
+        for index, (label, seen) in enumerate(expected)
+    ]
+
+
+def test_the_table_of_classes_holds_precision_recall_f1_and_support(reported: Path) -> None:
+    assert table(reported, "metrics/per_class.csv") == [
+        ["class", "precision", "recall", "f1", "support"],
+        [NAMES[0], "0.714286", "1.0", "0.833333", "20"],  # 20/28, 20/20, 40/48
+        [NAMES[1], "0.666667", "0.8", "0.727273", "10"],  # 8/12, 8/10, 16/22
+        [NAMES[2], "0.0", "0.0", "0.0", "0"],
+        [NAMES[3], "0.0", "0.0", "0.0", "10"],
+    ]
+
+
+def test_the_page_shows_the_numbers_that_are_in_the_files(reported: Path, page: Page) -> None:
+    metrics = json.loads((reported / "metrics/test.json").read_text(encoding="utf-8"))
+    assert page.text["accuracy"] == f"{100 * metrics['accuracy']:.2f}\u00a0%"
+    assert page.text["loss"] == f"{metrics['loss']:.4f}"
+    assert page.text["images"] == "40"
+    assert re.findall(r"[\d.]+(?=\u00a0%)", page.text["interval"]) == [
+        "95",
+        f"{100 * metrics['accuracy_low']:.2f}",
+        f"{100 * metrics['accuracy_high']:.2f}",
+    ]
+    classes, confusion = page.tables
+    assert classes[1:] == [
+        [name, *(f"{100 * float(share):.1f}" for share in shares), support]
+        for name, *shares, support in table(reported, "metrics/per_class.csv")[1:]
+    ]
+    assert confusion[1] == ["Label", *NAMES]
+    assert confusion[2:] == [
+        [name, *map(str, row)] for name, row in zip(NAMES, MATRIX, strict=True)
+    ]
+
+
+def test_names_of_classes_are_text_and_never_markup(reported: Path, page: Page) -> None:
+    source = (reported / "reports/test_report.html").read_text(encoding="utf-8")
+    assert "b" not in page.tags
+    assert "<b>" not in source
+    assert "&lt;b&gt;bold&lt;/b&gt; &amp; &#39;quoted&#34;" in source
+
+
+def test_the_page_needs_no_network(reported: Path, page: Page) -> None:
+    source = (reported / "reports/test_report.html").read_text(encoding="utf-8")
+    assert not re.search(r"https?://|//\w|@import|url\(", re.sub(r"base64,[^\"]*", "", source))
+    assert page.tags.isdisjoint({"script", "iframe", "object", "embed", "base"})
+    assert all(address.startswith("data:") for address in page.addresses)
+    assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'" in source
+    assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in source
+
+
+def test_both_pictures_are_in_the_page_and_say_what_they_show(reported: Path, page: Page) -> None:
+    for image, name in zip(page.images, ["most_wrong", "best_and_worst"], strict=True):
+        content = base64.b64decode((image["src"] or "").removeprefix("data:image/png;base64,"))
+        assert content == (reported / f"reports/{name}.png").read_bytes()
+    wrong, extremes = (str(image["alt"]).replace("\u00a0", " ") for image in page.images)
+    # All are equally wrong, so they stand in the order of the test set.
+    expected = [f"{NAMES[1]} seen as {NAMES[0]}, 66.7 %"] * 2
+    expected += [f"{NAMES[3]} seen as {NAMES[0]}, 66.7 %"] * 6
+    expected += [f"{NAMES[3]} seen as {NAMES[1]}, 66.7 %"] * 4
+    assert wrong == f"Most confidently wrong. {'; '.join(expected)}."
+    assert extremes == "Best and worst of each class. " + "; ".join(
+        [
+            f"best {NAMES[0]}, 66.7 %",
+            f"worst {NAMES[0]}, 66.7 %",
+            f"best {NAMES[1]}, 66.7 %",
+            f"worst {NAMES[1]}, 11.1 %, seen as {NAMES[0]}",
+            f"best {NAMES[3]}, 11.1 %, seen as {NAMES[0]}",
+            f"worst {NAMES[3]}, 11.1 %, seen as {NAMES[0]}.",
+        ]
+    )
+
+
+def test_another_day_language_and_hash_seed_give_the_same_bytes(
+    reported: Path, tmp_path: Path
+) -> None:
+    lay_out(tmp_path, OUTCOME)
+    finished = run(
+        tmp_path,
+        "stages/test_report.py",
+        TZ="Pacific/Kiritimati",
+        LANG="de_DE.UTF-8",
+        LC_ALL="C",
+        PYTHONHASHSEED="1",
+        PYTHONUTF8="0",
+        SOURCE_DATE_EPOCH="0",
+    )
+    assert (finished.returncode, finished.stderr) == (0, "")
+    assert written(tmp_path) == written(reported)
+
+
+def test_a_missing_model_is_said_in_a_few_lines_and_nothing_is_written(tmp_path: Path) -> None:
+    lay_out(tmp_path, OUTCOME)
+    (tmp_path / "models/model.pt").unlink()
+    finished = run(tmp_path)
+    assert finished.returncode == 1
+    assert finished.stderr == (
+        "error: models/model.pt is missing\n  next:     dvc repro trains it; dvc pull fetches it\n"
+    )
+    assert written(tmp_path) == {}
+
+
+def test_when_none_is_wrong_the_report_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lay_out(tmp_path, [(0, 0, 3), (1, 1, 2)])
+    monkeypatch.chdir(tmp_path)
+    stage.main()
+    page = Page((tmp_path / "reports/test_report.html").read_text(encoding="utf-8"))
+    assert sorted(written(tmp_path)) == OUTPUTS
+    assert page.text["accuracy"] == "100.00\u00a0%"
+    assert "None of the 5 images is wrong." in page.text["most-wrong"]
+    assert len(page.images) == 1
+
+
+def test_as_many_wrong_images_are_shown_as_params_yaml_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lay_out(tmp_path, OUTCOME)
+    yaml = YAML()
+    knobs = yaml.load(tmp_path / "params.yaml")
+    knobs["test_report"]["most_wrong"] = 3
+    yaml.dump(knobs, tmp_path / "params.yaml")
+    monkeypatch.chdir(tmp_path)
+    stage.main()
+    page = Page((tmp_path / "reports/test_report.html").read_text(encoding="utf-8"))
+    assert str(page.images[0]["alt"]).count("seen as") == 3
+
+
+def test_a_model_without_a_finite_loss_is_an_error_and_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lay_out(tmp_path, OUTCOME)
+    model = models.build("logistic_regression", SHAPE, len(NAMES))
+    for parameter in model.parameters():
+        torch.nn.init.constant_(parameter, torch.finfo(torch.float32).max)
+    weights.save(tmp_path / "models/model.pt", model.state_dict())
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match=r"(?s)is not a number.*found: +nan"):
+        stage.main()
+    assert written(tmp_path) == {}
+
+
+def test_an_image_without_a_label_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lay_out(tmp_path, OUTCOME)
+    arrays.write(tmp_path / "data/raw/test_labels.npy", np.zeros(39, dtype=np.int64))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="40 images and 39 labels"):
+        stage.main()
