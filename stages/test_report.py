@@ -1,12 +1,15 @@
-"""Measure the model on the test set, once, and write a report on it.
+"""Measures the model on the test set, once, and writes a report on it.
 
 The only stage that reads the test set. No stage reads what it writes, so no
 setting can be chosen by it.
 
-Reads data/raw/ (the test images and labels, the names of the classes) and
-models/model.pt. Writes metrics/test.json, metrics/test_predictions.csv and
-metrics/per_class.csv, two pictures, and reports/test_report.html: a page with
-all of it that needs no network.
+Reads:  data/raw/test_images.npy, test_labels.npy and classes.json,
+        models/model.pt
+Writes: metrics/test.json, loss and accuracy with its interval;
+        metrics/test_predictions.csv, a row an image;
+        metrics/per_class.csv, precision, recall, F1 and support of each class;
+        reports/most_wrong.png and best_and_worst.png;
+        reports/test_report.html, all of it on one page that needs no network
 """
 
 import sys
@@ -16,6 +19,7 @@ if not __package__:  # run as a file: find core/ as `python -m` does
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import math
+from collections.abc import Iterator
 
 from core import arrays, classification, files, intervals, numerics, pages, params, pictures
 from core.arrays import Images, Labels
@@ -25,11 +29,17 @@ from core.pages import percent
 from core.pictures import Picture
 from core.runner import run
 
-RAW = Path("data/raw")
+CLASS_NAMES = Path("data/raw/classes.json")
+TEST_IMAGES = Path("data/raw/test_images.npy")
+TEST_LABELS = Path("data/raw/test_labels.npy")
 MODEL = Path("models/model.pt")
-METRICS = Path("metrics")
-REPORTS = Path("reports")
-TEMPLATE = Path(__file__).with_suffix(".html.j2")
+TEMPLATE = Path("stages/test_report.html.j2")
+TEST = Path("metrics/test.json")
+TEST_PREDICTIONS = Path("metrics/test_predictions.csv")
+PER_CLASS = Path("metrics/per_class.csv")
+MOST_WRONG = Path("reports/most_wrong.png")
+BEST_AND_WORST = Path("reports/best_and_worst.png")
+REPORT = Path("reports/test_report.html")
 
 COLUMNS = 4  # of a picture: readable on a phone; even, so that best stands beside worst
 PROBABILITY_DECIMALS = 4  # of each image's; the file lies in git
@@ -65,24 +75,8 @@ def draw_best_and_worst(
     return pictures.grid(images[shown], captions, columns=COLUMNS)
 
 
-def main() -> None:
-    """Run the stage."""
-    knobs = params.read("numerics", "train.threads", "model", "test_report")
-    numerics.pin(knobs.numerics, knobs.train.threads)
-    import torch
-
-    from core import evaluation, models, weights
-
-    names = arrays.read_class_names(RAW / "classes.json")
-    images = arrays.read_images(RAW / "test_images.npy")
-    labels = arrays.read_labels(RAW / "test_labels.npy", classes=len(names))
-    arrays.check_same_length(RAW / "test_images.npy", images, RAW / "test_labels.npy", labels)
-    _, height, width, channels = images.shape
-    model = models.build(knobs.model.name, (height, width, channels), len(names))
-    weights.load_into(model, MODEL, name=knobs.model.name)
-
-    pixels, every = torch.from_numpy(images), torch.arange(len(labels))
-    loss, accuracy = evaluation.measure(model, pixels, torch.from_numpy(labels), every)
+def test_metrics(loss: float, correct: int, total: int) -> dict[str, float]:
+    """Put together what metrics/test.json holds, rounded as it is written."""
     if not math.isfinite(loss):
         raise ModelError(
             "the model's loss on the test set is not a number",
@@ -90,25 +84,54 @@ def main() -> None:
             where=str(MODEL),
             todo="train with a smaller train.lr: dvc repro",
         )
-    low, high = intervals.wilson(round(accuracy * len(labels)), len(labels))
-    metrics = files.rounded(
+    low, high = intervals.wilson(correct, total)
+    metrics: dict[str, float] = files.rounded(
         {
             "loss": loss,
-            "accuracy": accuracy,
+            "accuracy": correct / total,
             "accuracy_low": low,
             "accuracy_high": high,
-            "images": len(labels),
+            "images": total,
         }
     )
+    return metrics
+
+
+def prediction_rows(
+    labels: Labels, probabilities: Probabilities
+) -> Iterator[tuple[int, int, int, float]]:
+    """Yield index, label, prediction and its probability, an image after the other."""
+    predictions = probabilities.argmax(axis=1).tolist()
+    for index, (label, prediction) in enumerate(zip(labels.tolist(), predictions, strict=True)):
+        probability = float(probabilities[index, prediction])
+        yield index, label, prediction, round(probability, PROBABILITY_DECIMALS)
+
+
+def main() -> None:
+    """Measure the model on the test set and report on it."""
+    chosen = params.read("numerics", "train.threads", "model", "test_report")
+    numerics.pin(chosen.numerics, chosen.train.threads)
+    import torch
+
+    from core import evaluation, models, weights
+
+    images, labels, names = arrays.read_labelled_images(TEST_IMAGES, TEST_LABELS, CLASS_NAMES)
+    _, height, width, channels = images.shape
+    model = models.build(chosen.model.name, (height, width, channels), len(names))
+    weights.load_into(model, MODEL, name=chosen.model.name)
+
+    pixels, every = torch.from_numpy(images), torch.arange(len(labels))
+    loss = evaluation.measure(model, pixels, torch.from_numpy(labels), every).loss
     probabilities = evaluation.predict(model, pixels, every).numpy()  # (N, classes)
     predictions = probabilities.argmax(axis=1)  # (N,)
     matrix = classification.confusion_matrix(labels, predictions, classes=len(names))
+    metrics = test_metrics(loss, int(matrix.trace()), len(labels))
     table = classification.per_class(matrix, names).round(files.DECIMALS)
-    wrong = draw_most_wrong(images, labels, probabilities, names, knobs.test_report.most_wrong)
+    wrong = draw_most_wrong(images, labels, probabilities, names, chosen.test_report.most_wrong)
     extremes = draw_best_and_worst(images, labels, probabilities, names)
     page = pages.render(
         TEMPLATE.read_text(encoding="utf-8"),
-        model=knobs.model.name,
+        model=chosen.model.name,
         metrics=metrics,
         table=table.to_dict("records"),
         matrix=matrix.tolist(),
@@ -118,29 +141,22 @@ def main() -> None:
         best_and_worst=extremes,
     )
 
-    files.write_json(METRICS / "test.json", metrics)
+    files.write_json(TEST, metrics)
     files.write_csv(
-        METRICS / "test_predictions.csv",
-        ["index", "label", "prediction", "probability"],
-        (
-            (index, label, prediction, round(row[prediction], PROBABILITY_DECIMALS))
-            for index, (label, prediction, row) in enumerate(
-                zip(labels.tolist(), predictions.tolist(), probabilities.tolist(), strict=True)
-            )
-        ),
+        TEST_PREDICTIONS,
+        ("index", "label", "prediction", "probability"),
+        prediction_rows(labels, probabilities),
     )
-    files.write_csv(
-        METRICS / "per_class.csv", list(table.columns), table.itertuples(index=False, name=None)
-    )
-    files.write_bytes(REPORTS / "most_wrong.png", wrong.png)
-    files.write_bytes(REPORTS / "best_and_worst.png", extremes.png)
-    files.write_text(REPORTS / "test_report.html", page)
+    files.write_csv(PER_CLASS, list(table.columns), table.itertuples(index=False, name=None))
+    files.write_bytes(MOST_WRONG, wrong.png)
+    files.write_bytes(BEST_AND_WORST, extremes.png)
+    files.write_text(REPORT, page)
     print(
         f"test accuracy {metrics['accuracy']:.4f} (95 % interval "
         f"{metrics['accuracy_low']:.4f} to {metrics['accuracy_high']:.4f}), "
         f"loss {metrics['loss']:.4f}, {len(labels):,} images"
     )
-    print(f"report: {REPORTS / 'test_report.html'}")
+    print(f"report: {REPORT}")
 
 
 if __name__ == "__main__":
