@@ -47,7 +47,7 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
+def write_json(path: Path, content: Mapping[str, Any] | Sequence[Any]) -> None:
     """Write `content` in the order of its keys, floats rounded to `DECIMALS`."""
     write_text(path, json.dumps(rounded(content), indent=2, allow_nan=False) + "\n")
 
