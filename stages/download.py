@@ -1,9 +1,9 @@
 """Fetches the data set, verifies it, and writes its arrays to data/raw/.
 
-Reads: the sources that `dataset.mirrors` in params.yaml lists for the data set.
+Reads:  the sources that `dataset.mirrors` in params.yaml lists for the data set
 Writes: data/raw/train_images.npy, uint8 (N, H, W, C), and train_labels.npy,
-int64 (N,); the same for the test set; classes.json, the names of the classes
-in the order of their labels.
+        int64 (N,); test_images.npy and test_labels.npy likewise;
+        classes.json, the names of the classes in the order of their labels
 
 It is the only stage that may touch the network. All files are fetched,
 verified by SHA-256 and decoded before any is written, so that data/raw/ never
@@ -21,7 +21,11 @@ from core.datasets import DATASETS, Arrays
 from core.fetch import by_hand, fetch
 from core.runner import run
 
-RAW = Path("data/raw")
+CLASS_NAMES = Path("data/raw/classes.json")
+TRAIN_IMAGES = Path("data/raw/train_images.npy")
+TRAIN_LABELS = Path("data/raw/train_labels.npy")
+TEST_IMAGES = Path("data/raw/test_images.npy")
+TEST_LABELS = Path("data/raw/test_labels.npy")
 
 
 def load(name: str, sources: list[str]) -> Arrays:
@@ -40,13 +44,17 @@ def load(name: str, sources: list[str]) -> Arrays:
 
 
 def main() -> None:
-    """Read params.yaml, write data/raw/."""
-    dataset = params.read("dataset").dataset
-    data = load(dataset.name, dataset.mirrors[dataset.name])
-    for name, array in data._asdict().items():
-        arrays.write(RAW / f"{name}.npy", array)
-    files.write_json(RAW / "classes.json", DATASETS[dataset.name].classes)
-    print(f"{RAW}: {', '.join(f'{name} {array.shape}' for name, array in data._asdict().items())}")
+    """Fetch the data set that params.yaml names and write its arrays."""
+    chosen = params.read("dataset").dataset
+    data = load(chosen.name, chosen.mirrors[chosen.name])
+
+    arrays.write(TRAIN_IMAGES, data.train_images)
+    arrays.write(TRAIN_LABELS, data.train_labels)
+    arrays.write(TEST_IMAGES, data.test_images)
+    arrays.write(TEST_LABELS, data.test_labels)
+    files.write_json(CLASS_NAMES, DATASETS[chosen.name].classes)
+    shape = " x ".join(str(length) for length in data.train_images.shape[1:])
+    print(f"{len(data.train_images):,} training and {len(data.test_images):,} test images, {shape}")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from sklearn import metrics as sklearn_metrics  # type: ignore[import-untyped]
+from sklearn import metrics as sklearn_metrics
 from torch import Tensor, nn
 
 from core import classification, evaluation

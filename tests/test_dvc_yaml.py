@@ -52,7 +52,7 @@ def _literal_arguments(source: Path, function: str) -> Iterator[str]:
     for node in ast.walk(ast.parse(source.read_text())):
         if isinstance(node, ast.Call) and _called(node) == function:
             for argument in node.args:
-                if isinstance(argument, ast.Constant):
+                if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
                     yield argument.value
 
 

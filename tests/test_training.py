@@ -50,7 +50,7 @@ def test_an_epoch_equals_torch_optim_sgd_to_the_last_bit() -> None:
     for step, batch in enumerate(batches):
         loss = nn.functional.cross_entropy(theirs(images[batch]), labels[batch])
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         assert losses[step] == loss
     for our, their in zip(ours.parameters(), theirs.parameters(), strict=True):
