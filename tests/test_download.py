@@ -60,8 +60,7 @@ def test_the_bundled_files_become_the_arrays_of_mnist(project: Path, command: li
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.splitlines() == [
         *(f"{name}: from {MIRROR}" for name in DATASETS["mnist"].files),
-        "data/raw: train_images (60000, 28, 28, 1), train_labels (60000,), "
-        "test_images (10000, 28, 28, 1), test_labels (10000,)",
+        "60,000 training and 10,000 test images, 28 x 28 x 1",
     ]
     raw = project / "data/raw"
     for part, name, count in (("train", "train", 60_000), ("test", "t10k", 10_000)):
