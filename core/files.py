@@ -8,9 +8,11 @@ link into DVC's cache instead of writing through it.
 import csv
 import io
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,7 +23,9 @@ DECIMALS = 6  # of every number in a metrics file: finer than any difference tha
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Open a file for writing that takes the place of `path` once it is complete.
 
-    If the block raises, `path` is as it was and nothing else is left behind.
+    If the block raises, `path` is as it was and nothing else is left behind. An
+    OSError that names no file, as that of a full disk, or names the unfinished
+    one, is raised with the name of `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -31,8 +35,10 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-    except BaseException:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and error.filename in (None, str(partial)):
+            error.filename = str(path)
         raise
 
 
@@ -62,9 +68,16 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
 
 
 def rounded(value: Any) -> Any:
-    """Round each float in `value`, at any depth, to `DECIMALS`."""
-    if isinstance(value, float):
-        return round(value, DECIMALS)
+    """Round each float in `value`, at any depth and of any library, to `DECIMALS`.
+
+    Raises:
+        ValueError: a float is not finite. No file of ours has a use for it, and
+            JSON has no way to write it.
+    """
+    if isinstance(value, Real) and not isinstance(value, Integral):
+        if not math.isfinite(value):
+            raise ValueError(f"{value} is not a number that is written to a file")
+        return round(float(value), DECIMALS) + 0.0  # + 0.0 makes 0.0 of -0.0
     if isinstance(value, Mapping):
         return {key: rounded(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
