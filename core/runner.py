@@ -1,61 +1,114 @@
 """Runs a stage's or a tool's `main()` as a command.
 
-A user's mistake ends in a few lines on standard error and status 1; a bug of
-ours keeps its traceback. The code that runs must be the code in the working
-directory, because that is the code whose hashes DVC records: an editable
-install or a path entry of another copy would make `dvc.lock` lie.
+A user's mistake ends in a few lines on standard error and status 1, and so does
+what the system refuses: a full disk, a missing permission. A bug of ours keeps
+its traceback. The code that runs must be the code in the working directory,
+because that is the code whose hashes DVC records: an editable install or a path
+entry of another copy would make `dvc.lock` lie.
 """
 
 import argparse
+import errno
+import os
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import NoReturn
 
 import core
 from core.errors import PipelineError, SetupError
 
+# What to do about what a system refuses.
+MAKE_ROOM = "make room there and run it again"
+GET_PERMISSION = "mend the permissions there and run it again"
+TODO = {
+    errno.ENOSPC: MAKE_ROOM,
+    errno.EDQUOT: MAKE_ROOM,
+    errno.EFBIG: MAKE_ROOM,
+    errno.EACCES: GET_PERMISSION,
+    errno.EPERM: GET_PERMISSION,
+    errno.EROFS: GET_PERMISSION,
+}
 
-def run(main: Callable[[], None]) -> NoReturn:
-    """Run `main` and exit: 0 when it returns, 1 on a user's mistake, 130 on Ctrl-C.
+
+def run(
+    main: Callable[..., None],
+    add_arguments: Callable[[argparse.ArgumentParser], None] | None = None,
+) -> NoReturn:
+    """Run `main` and exit.
+
+    The status is 0 when `main` returns, 1 on a user's mistake or when the system
+    refuses something, 130 on Ctrl-C, and 141 when nobody reads the output any
+    more (`| head`).
 
     Args:
-        main: a function of a stage. The first paragraph of its module's
-            docstring is what `--help` prints.
+        main: a function of a stage or a tool. The first paragraph of its
+            module's docstring is what `--help` prints.
+        add_arguments: adds what the command takes besides `--debug` and `--help`;
+            `main` gets each of them under its own name.
     """
+    module = sys.modules[main.__module__]
     parser = argparse.ArgumentParser(
-        prog=f"python -m stages.{Path(sys.argv[0]).stem}",
-        description=(sys.modules[main.__module__].__doc__ or "").split("\n\n")[0],
+        prog=f"python -m {module.__spec__.name}" if module.__spec__ else None,
+        description=(module.__doc__ or "").split("\n\n")[0],
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    arguments = parser.parse_args()
+    if add_arguments:
+        add_arguments(parser)
+    arguments = vars(parser.parse_args())
+    debug = arguments.pop("debug")
+    status = 0
     try:
-        check_source(Path.cwd())
-        main()
+        check_source(Path.cwd(), core, module)
+        main(**arguments)
+        print(end="", flush=True)
     except PipelineError as error:
-        if arguments.debug:
-            traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+        status = _fail(error, debug)
+    except BrokenPipeError:
+        status = 141
+    except OSError as error:
+        if error.errno is None:  # raised by a library, not by the system
+            raise
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
+        status = _fail(PipelineError(what, todo=TODO.get(error.errno, "")), debug)
     except KeyboardInterrupt:
         print("interrupted; nothing half-written was left behind", file=sys.stderr)
-        sys.exit(130)
-    sys.exit(0)
+        status = 130
+    if status:
+        _drop_output_that_can_not_be_written()
+    sys.exit(status)
 
 
-def check_source(working_directory: Path) -> None:
-    """Refuse to run `core` from anywhere but the working directory.
+def _fail(error: PipelineError, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    print(f"error: {error}", file=sys.stderr)
+    return 1
+
+
+def _drop_output_that_can_not_be_written() -> None:
+    try:
+        print(end="", flush=True)
+    except OSError:  # Python would try again when it exits, and complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def check_source(working_directory: Path, *modules: ModuleType) -> None:
+    """Refuse to run code from anywhere but the working directory.
 
     Raises:
-        SetupError: `core` was imported from another copy of the project.
+        SetupError: one of `modules` was imported from another copy of the project.
     """
-    imported_from = Path(core.__file__ or "").resolve().parents[1]
-    if imported_from != working_directory.resolve():
-        raise SetupError(
-            "the code that runs is not the code in this folder",
-            expected=f"core/ from {working_directory}",
-            found=f"core/ from {imported_from}",
-            todo="run it from the root of the repository; remove any installed copy of "
-            "the project (pip uninstall) and PYTHONPATH entries that lead to one",
-        )
+    for module in modules:
+        imported_from = Path(module.__file__ or "").resolve().parents[1]
+        if imported_from != working_directory.resolve():
+            name = module.__spec__.name if module.__spec__ else module.__name__
+            raise SetupError(
+                "the code that runs is not the code in this folder",
+                expected=f"{name} from {working_directory}",
+                found=f"{name} from {imported_from}",
+                todo="run it from the root of the repository; remove any installed copy of "
+                "the project (pip uninstall) and PYTHONPATH entries that lead to one",
+            )
