@@ -40,16 +40,18 @@ def pin(numerics: str, threads: int | None) -> None:
     Raises:
         SetupError: torch was imported before, with other kernels.
     """
-    if numerics == "portable":
-        unset = {k: v for k, v in PORTABLE_KERNELS.items() if os.environ.get(k) != v}
-        if unset and "torch" in sys.modules:
-            raise SetupError(
-                "torch was imported before its kernels were pinned",
-                expected=" ".join(f"{k}={v}" for k, v in unset.items()),
-                found=" ".join(f"{k}={os.environ.get(k, '')}" for k in unset),
-                todo="call core.numerics.pin before anything that imports torch",
-            )
-        os.environ.update(PORTABLE_KERNELS)
+    kernels = PORTABLE_KERNELS if numerics == "portable" else {}
+    wrong = [name for name in PORTABLE_KERNELS if os.environ.get(name) != kernels.get(name)]
+    if wrong and "torch" in sys.modules:
+        raise SetupError(
+            "torch was imported before its kernels were pinned",
+            expected=" ".join(f"{name}={kernels.get(name, '')}" for name in wrong),
+            found=" ".join(f"{name}={os.environ.get(name, '')}" for name in wrong),
+            todo="call core.numerics.pin before anything that imports torch",
+        )
+    for name in PORTABLE_KERNELS:
+        os.environ.pop(name, None)  # fast is the processor's choice, whatever the shell says
+    os.environ.update(kernels)
 
     import torch
 
