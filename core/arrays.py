@@ -20,9 +20,12 @@ Indices = NDArray[np.int64]  # (N,), each a position in the training set
 
 
 def write(path: Path, array: NDArray[Any]) -> None:
-    """Write `array` in NumPy's format, whole or not at all."""
+    """Write `array` in NumPy's format, in C order, whole or not at all."""
+    array = np.ascontiguousarray(array)
     with files.replacing(path) as file:
-        np.lib.format.write_array(file, array, allow_pickle=False)
+        # Not by np.save: a full disk is no error of the system's to it.
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        file.write(array.data)
 
 
 def read_class_names(path: Path) -> list[str]:
@@ -35,7 +38,7 @@ def read_class_names(path: Path) -> list[str]:
         names = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"{path} is missing", todo="dvc repro makes it") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         names = error
     if not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):
         raise DataError(
@@ -56,7 +59,7 @@ def read_images(path: Path) -> Images:
     Raises:
         DataError: the file is missing, cut off, or holds another kind of array.
     """
-    images: Images = _read(path, np.dtype(np.uint8), 4, "uint8 images (N, H, W, C)", mapped=True)
+    images: Images = _map(path, np.dtype(np.uint8), 4, "uint8 images (N, H, W, C)")
     return images
 
 
@@ -143,7 +146,7 @@ def read_split(train_path: Path, val_path: Path, *, images: int) -> tuple[Indice
 
 
 def _read_integers(path: Path, what: str, limit: int) -> NDArray[np.int64]:
-    values: NDArray[np.int64] = _read(path, np.dtype(np.int64), 1, f"int64 {what} (N,)")
+    values: NDArray[np.int64] = np.array(_map(path, np.dtype(np.int64), 1, f"int64 {what} (N,)"))
     low, high = int(values.min()), int(values.max())
     if low < 0 or high >= limit:
         raise DataError(
@@ -155,18 +158,21 @@ def _read_integers(path: Path, what: str, limit: int) -> NDArray[np.int64]:
     return values
 
 
-def _read(
-    path: Path, dtype: np.dtype[Any], dimensions: int, what: str, *, mapped: bool = False
-) -> NDArray[Any]:
+def _map(path: Path, dtype: np.dtype[Any], dimensions: int, what: str) -> NDArray[Any]:
     try:
         # Mode c: pages are shared with the file until written to, and a
-        # write never reaches it.
-        array: NDArray[Any] = np.load(path, mmap_mode="c" if mapped else None, allow_pickle=False)
+        # write never reaches it. np.load would also open archives.
+        array: np.memmap[Any, Any] = np.lib.format.open_memmap(path, mode="c")
+        surplus = path.stat().st_size - array.offset - array.nbytes
+        if surplus:
+            raise ValueError(f"{surplus:,} bytes too many")
     except FileNotFoundError:
         raise DataError(
             f"{path} is missing", expected=what, todo="dvc repro makes it; dvc pull fetches it"
         ) from None
-    except (ValueError, EOFError) as error:  # not NumPy's format, cut off, or a pickle
+    except OSError:  # the system's own, which the runner tells
+        raise
+    except Exception as error:  # NumPy raises nearly anything for a header it can't parse
         raise DataError(
             f"{path} is not a whole array in NumPy's format",
             expected=what,
