@@ -1,11 +1,14 @@
 """Model files: a bare `state_dict`, the same bytes for the same weights.
 
 `torch.save` names the members of its archive after the file that it is given,
-so another file name would give other bytes; to an open file it does not.
+so another file name would give other bytes; into memory it does not. It also
+writes what surrounds a weight: the version of its module, and all of a tensor
+that the weight is a part of.
 Files are read with `weights_only=True`: nothing in them is ever executed.
 """
 
-import pickle
+import io
+import zipfile
 from pathlib import Path
 
 import torch
@@ -17,8 +20,13 @@ from core.errors import ModelError
 
 def save(path: Path, state: dict[str, Tensor]) -> None:
     """Write a `state_dict`, whole or not at all."""
-    with files.replacing(path) as file:
-        torch.save(state, file)
+    bare = {
+        key: value.detach().clone(memory_format=torch.contiguous_format)
+        for key, value in state.items()
+    }
+    content = io.BytesIO()  # a full disk is no error of the system's to torch.save
+    torch.save(bare, content)
+    files.write_bytes(path, content.getvalue())
 
 
 def load_into(model: nn.Module, path: Path, *, name: str) -> None:
@@ -34,14 +42,12 @@ def load_into(model: nn.Module, path: Path, *, name: str) -> None:
             architecture, or holds a weight that is not finite.
     """
     state = _read(path)
-    expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    found = {key: tuple(value.shape) for key, value in state.items()}
-    if expected != found:
+    expected, found = _describe(model.state_dict()), _describe(state)
+    if sorted(expected) != sorted(found):
         raise ModelError(
             f"{path} is not a {name} for these images",
-            expected=_shapes(expected) + f"  (model.name: {name})",
-            found=_shapes(found),
-            where=str(path),
+            expected=f"{', '.join(expected)}  (model.name: {name})",
+            found=", ".join(found) or "no weights",
             todo="dvc repro trains the model that params.yaml names",
         )
     broken = [key for key, value in state.items() if not bool(value.isfinite().all())]
@@ -57,30 +63,43 @@ def load_into(model: nn.Module, path: Path, *, name: str) -> None:
 
 def _read(path: Path) -> dict[str, Tensor]:
     try:
-        with path.open("rb") as file:
-            state = torch.load(file, map_location="cpu", weights_only=True)
+        content = path.read_bytes()
     except FileNotFoundError:
         raise ModelError(
             f"{path} is missing", todo="dvc repro trains it; dvc pull fetches it"
         ) from None
-    # What torch.load raises for a file that is no archive, is cut off, or
-    # holds anything but tensors.
-    except (RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
+    try:
+        # A flipped bit would go unnoticed: torch.load compares no checksums, and
+        # DVC trusts the protected files of its cache.
+        damaged = zipfile.ZipFile(io.BytesIO(content)).testzip()
+        if damaged:
+            raise zipfile.BadZipFile(f"{damaged} does not match its checksum")
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    # torch.load raises nearly anything for a file that holds anything but
+    # tensors, and advises to run what it refused.
+    except Exception as error:
+        cause = str(error) if isinstance(error, zipfile.BadZipFile) else "torch.load refuses them"
         raise ModelError(
             f"{path} is not a file of weights",
             expected="a state_dict written by torch.save",
-            found=str(error).strip().split("\n")[0][:200],
+            found=f"{len(content):,} bytes; {cause}",
             todo=f"dvc checkout --force {path}, or dvc repro",
         ) from error
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(value, Tensor) and value.layout == torch.strided for value in state.values()
+    ):
         raise ModelError(
             f"{path} is not a file of weights",
-            expected="a state_dict: names and tensors",
+            expected="a state_dict: names and dense tensors",
             found=type(state).__name__,
             todo=f"dvc checkout --force {path}, or dvc repro",
         )
     return state
 
 
-def _shapes(shapes: dict[str, tuple[int, ...]]) -> str:
-    return ", ".join(f"{key} {shape}" for key, shape in shapes.items()) or "no weights"
+def _describe(state: dict[str, Tensor]) -> list[str]:
+    """Return name, type and shape of each weight."""
+    return [
+        f"{key} {str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+        for key, value in state.items()
+    ]
