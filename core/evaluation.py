@@ -6,6 +6,7 @@ same digits everywhere.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -34,10 +35,11 @@ def measure(model: nn.Module, images: Tensor, labels: Tensor, indices: Tensor) -
     """
     loss_sum = torch.zeros((), dtype=torch.float64)
     correct = torch.zeros((), dtype=torch.int64)
-    for batch, logits in _batches(model, images, indices):
-        targets = labels[batch]
-        loss_sum += functional.cross_entropy(logits, targets, reduction="sum")
-        correct += (logits.argmax(dim=1) == targets).sum()
+    with _evaluation_mode(model):
+        for batch, logits in _batches(model, images, indices):
+            targets = labels[batch]
+            loss_sum += functional.cross_entropy(logits, targets, reduction="sum")
+            correct += (logits.argmax(dim=1) == targets).sum()
     return Measurement(float(loss_sum) / len(indices), int(correct) / len(indices))
 
 
@@ -48,14 +50,23 @@ def predict(model: nn.Module, images: Tensor, indices: Tensor) -> Tensor:
     Returns:
         float32 (M, classes), each row sums to 1.
     """
-    return torch.cat(
-        [torch.softmax(logits, dim=1) for _, logits in _batches(model, images, indices)]
-    )
+    with _evaluation_mode(model):
+        return torch.cat(
+            [torch.softmax(logits, dim=1) for _, logits in _batches(model, images, indices)]
+        )
 
 
 def _batches(model: nn.Module, images: Tensor, indices: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    was_training = model.training
-    model.eval()
     for batch in torch.split(indices, BATCH_SIZE):
         yield batch, model(images.index_select(0, batch))
-    model.train(was_training)
+
+
+@contextmanager
+def _evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Switch off what differs in training (dropout), and leave `model` as it was."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
