@@ -10,7 +10,7 @@ repro: .venv/requirements.lock
 	@$(VENV) python -m tools.summary
 
 test: .venv/requirements.lock
-	@$(VENV) python -m pytest -n 2 -m "not slow"
+	@$(VENV) python -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-slow: .venv/requirements.lock
 	@$(VENV) python -m pytest -m slow

@@ -6,33 +6,20 @@ anything else. All problems are reported at once, each with its place.
 
 `read` hands out only the sections that it is asked for, and a test compares
 what each stage asks for with what dvc.yaml declares: a stage can not depend
-on a knob unnoticed. The file is read with ruamel.yaml, as DVC does, because
-PyYAML takes the `1e-05` that DVC writes for a string. Only its parser is used:
-the few kinds of values that knobs have are made here, so that no tag in the
-file constructs anything, and a number that YAML's versions read differently
-(010) is refused.
+on a knob unnoticed.
 """
 
 import difflib
-import math
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError
-from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
-from ruamel.yaml.reader import ReaderError
 
+from core import strict_yaml
 from core.errors import ParamsError
+from core.strict_yaml import Document, Location
 
 PARAMS_FILE = Path("params.yaml")
-MAX_BYTES = 100_000  # far more than any params.yaml; a larger file is some other file
-MAX_DEPTH = 10  # of sections and lists; deeper than any knob lies
-YAML_TAG = "tag:yaml.org,2002:"  # of the kinds of values that YAML itself defines
-
-Location = tuple[str | int, ...]
 
 # Each description is what an error message gives as expected.
 Seed = Annotated[int, Field(ge=0, lt=2**63, description="an integer from 0 to 2^63 - 1")]
@@ -131,12 +118,10 @@ def check(path: Path = PARAMS_FILE) -> Params:
     Raises:
         ParamsError: as `read` does.
     """
-    text = _read_text(path)
-    document = _Document(text)
-    values = document.values(_parse(path, text))
-    problems = document.problems
+    document = strict_yaml.load(path)
+    problems = dict(document.problems)
     try:
-        whole = Params.model_validate(values)
+        whole = Params.model_validate(document.values)
     except ValidationError as error:
         for problem in error.errors(include_url=False):
             problems.setdefault(problem["loc"], _describe(problem, document))
@@ -168,156 +153,7 @@ def _disagreements(whole: Params) -> dict[Location, str]:
     return problems
 
 
-def _read_text(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        raise ParamsError(
-            f"there is no {path} in this folder",
-            where=str(Path.cwd()),
-            todo="run the command from the root of the repository",
-        ) from None
-    except OSError as error:
-        raise ParamsError(
-            f"{path} cannot be read",
-            found=error.strerror or str(error),
-            where=str(Path.cwd()),
-            todo=f"make {path} a file that you may read",
-        ) from error
-    if len(content) > MAX_BYTES:
-        raise ParamsError(
-            f"{path} is too large to be a file of parameters",
-            expected=f"at most {MAX_BYTES:,} bytes",
-            found=f"{path.stat().st_size:,} bytes",
-            todo=f"git diff {path} shows what was changed",
-        )
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ParamsError(
-            f"{path} is not text in UTF-8",
-            found=f"the byte 0x{content[error.start]:02x}",
-            where=f"{path}, line {content[: error.start].count(10) + 1}",
-            todo=f"save {path} as UTF-8",
-        ) from error
-
-
-def _parse(path: Path, text: str) -> Node | None:
-    """Parse `text` into the nodes of one YAML document, or None if it is empty."""
-    try:
-        root: Node | None = YAML().compose(text)
-        return root
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        found = error.problem or str(error)
-        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-    except ReaderError as error:
-        before = text[: error.position].split("\n")
-        found = f"the character U+{ord(text[error.position]):04X}"
-        place = f", line {len(before)}, column {len(before[-1]) + 1}"
-    except RecursionError:
-        found, place = "hundreds of lists or sections within each other", ""
-    raise ParamsError(
-        f"{path} is not valid YAML",
-        found=found,
-        where=f"{path}{place}",
-        todo=f"mend that place; git diff {path} shows what was changed",
-    )
-
-
-@dataclass
-class _Document:
-    """What a YAML file says: its values, where each stands, and how it is written."""
-
-    text: str
-    places: dict[Location, tuple[int, int]] = field(default_factory=dict)  # line, column from 1
-    written: dict[Location, str] = field(default_factory=dict)
-    problems: dict[Location, str] = field(default_factory=dict)
-    seen: set[int] = field(default_factory=set)
-
-    def name(self, location: Location) -> str:
-        """Return the key at `location` with its place, for a message."""
-        name = ".".join(str(part) for part in location) or "the file"
-        if location in self.places:
-            name += " (line {}, column {})".format(*self.places[location])
-        return name
-
-    def values(self, node: Node | None, location: Location = ()) -> Any:
-        """Turn nodes into dicts, lists and scalars; NaN, which no knob accepts, for anything else.
-
-        What YAML allows but a file of parameters has no use for is noted as a problem.
-        """
-        self.written[location] = self._as_written(node)
-        if node is None:
-            return None
-        if isinstance(node, ScalarNode):
-            return _scalar(node)
-        if id(node) in self.seen:  # expanding it might never end
-            self.problems[location] = "an alias of a whole section or list; write it out"
-            return math.nan
-        self.seen.add(id(node))
-        if len(location) > MAX_DEPTH:
-            return math.nan
-        if node.tag == YAML_TAG + "seq":
-            return [self._item(item, (*location, index)) for index, item in enumerate(node.value)]
-        if node.tag == YAML_TAG + "map":
-            return self._section(node, location)
-        return math.nan
-
-    def _section(self, node: Node, location: Location) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        for key, value in node.value:
-            line, column = key.start_mark.line + 1, key.start_mark.column + 1
-            if key.tag == YAML_TAG + "str" and key.value.isprintable():
-                where = (*location, key.value)
-                if key.value in values:
-                    self.problems[where] = f"stands twice, here and on line {line}"
-                else:
-                    self.places[where] = (line, column)
-                    values[key.value] = self.values(value, where)
-                continue
-            where = (*location, self._as_written(key))
-            self.places[where] = (line, column)
-            self.problems[where] = (
-                "a merge key; write its keys out"
-                if key.tag == YAML_TAG + "merge"
-                else "a key must be a name; put it in quotes if it is one"
-            )
-        return values
-
-    def _item(self, node: Node, location: Location) -> Any:
-        if id(node) not in self.seen:  # an alias is known by the place of its anchor only
-            self.places[location] = (node.start_mark.line + 1, node.start_mark.column + 1)
-        return self.values(node, location)
-
-    def _as_written(self, node: Node | None) -> str:
-        if node is None:
-            return "nothing"
-        if isinstance(node, MappingNode) and node.tag == YAML_TAG + "map":
-            return "a section"
-        if isinstance(node, SequenceNode) and node.tag == YAML_TAG + "seq":
-            return "a list"
-        text = " ".join(self.text[node.start_mark.index : node.end_mark.index].split())
-        return _shortened(text) or "nothing"
-
-
-def _scalar(node: ScalarNode) -> Any:
-    """Make the int, float, bool, None or str that a node stands for, or NaN."""
-    kind = str(node.tag).removeprefix(YAML_TAG)
-    try:
-        if kind == "int":
-            return int(node.value, 0)
-        if kind == "float":
-            return float(node.value)
-    except ValueError:  # YAML's .inf and .nan, 010, thousands of digits
-        return math.nan
-    if kind == "bool":
-        return {"true": True, "false": False}.get(node.value.lower(), math.nan)
-    return {"null": None, "str": node.value}.get(kind, math.nan)
-
-
-def _describe(problem: Any, document: _Document) -> str:
+def _describe(problem: Any, document: Document) -> str:
     """Say in one line what is wrong by one of pydantic's findings."""
     location: Location = problem["loc"]
     if problem["type"] == "extra_forbidden":
@@ -360,7 +196,3 @@ def _schema(location: Location) -> dict[str, Any]:
         if "$ref" in schema:
             schema = root["$defs"][schema["$ref"].rsplit("/", 1)[1]]
     return schema
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -239,19 +239,41 @@ def test_an_index_that_stands_twice_is_refused(tmp_path: Path) -> None:
     )
 
 
-def test_as_many_labels_as_images_belong_together() -> None:
-    arrays.check_same_length(Path("x.npy"), IMAGES, Path("y.npy"), LABELS[:2])
+def write_set(folder: Path, labels: NDArray[np.int64]) -> tuple[Path, Path, Path]:
+    paths = folder / "images.npy", folder / "labels.npy", folder / "classes.json"
+    arrays.write(paths[0], IMAGES)
+    arrays.write(paths[1], labels)
+    paths[2].write_text('["a", "b", "c", "d"]')
+    return paths
 
+
+def test_as_many_labels_as_images_belong_together(tmp_path: Path) -> None:
+    images, labels, names = arrays.read_labelled_images(*write_set(tmp_path, LABELS[:2]))
+    assert np.array_equal(images, IMAGES)
+    assert np.array_equal(labels, LABELS[:2])
+    assert names == ["a", "b", "c", "d"]
+
+    images_path, labels_path, names_path = write_set(tmp_path, LABELS)
     with pytest.raises(DataError) as caught:
-        arrays.check_same_length(Path("x.npy"), IMAGES, Path("y.npy"), LABELS)
-
+        arrays.read_labelled_images(images_path, labels_path, names_path)
     assert str(caught.value) == (
         "images and labels do not belong together\n"
         "  expected: a label for each image\n"
         "  found:    2 images and 4 labels\n"
-        "  where:    x.npy, y.npy\n"
+        f"  where:    {images_path}, {labels_path}\n"
         "  next:     dvc repro --force download"
     )
+
+
+def test_an_image_on_both_sides_of_the_split_is_refused(tmp_path: Path) -> None:
+    train, val = tmp_path / "train.npy", tmp_path / "val.npy"
+    arrays.write(train, np.array([0, 2, 5]))
+    arrays.write(val, np.array([1, 5, 2]))
+    with pytest.raises(DataError, match="both trained on and validated on") as caught:
+        arrays.read_split(train, val, images=6)
+    assert "2 shared, the first is 2" in str(caught.value)
+    arrays.write(val, np.array([1, 3]))
+    assert [len(side) for side in arrays.read_split(train, val, images=6)] == [3, 2]
 
 
 def test_class_names_are_read_in_their_order(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import accuracy_score, log_loss  # type: ignore[import-untyped]
+from sklearn.metrics import accuracy_score, log_loss
 from torch import Tensor, nn
 
 from core import evaluation, models

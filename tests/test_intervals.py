@@ -1,7 +1,7 @@
 """The interval of an accuracy is the one that SciPy computes."""
 
 import pytest
-from scipy.stats import binomtest, norm  # type: ignore[import-untyped]
+from scipy.stats import binomtest, norm
 
 from core.intervals import Z_95, wilson
 
