@@ -29,12 +29,12 @@ def measure(model: nn.Module, images: Tensor, labels: Tensor, indices: Tensor) -
 
     Args:
         model: takes uint8 (B, H, W, C), returns logits (B, classes).
-        images: uint8 (N, H, W, C).
+        images: uint8 (N, H, W, C), on the model's device as the others.
         labels: int64 (N,).
         indices: int64 (M,), positions in `images`, M >= 1.
     """
-    loss_sum = torch.zeros((), dtype=torch.float64)
-    correct = torch.zeros((), dtype=torch.int64)
+    loss_sum = torch.zeros((), dtype=torch.float64, device=images.device)
+    correct = torch.zeros((), dtype=torch.int64, device=images.device)
     with _evaluation_mode(model):
         for batch, logits in _batches(model, images, indices):
             targets = labels[batch]

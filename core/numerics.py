@@ -29,16 +29,23 @@ PORTABLE_KERNELS = {
 }
 
 
-def pin(numerics: str, threads: int | None) -> None:
+# cuBLAS gives the same bits each time only with a workspace of a fixed size
+# (cuBLAS documentation, "Results Reproducibility").
+CUBLAS_WORKSPACE = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+
+
+def pin(numerics: str, threads: int | None, device: str = "cpu") -> None:
     """Fix the arithmetic of this process; call it before torch is imported.
 
     Args:
         numerics: `portable` or `fast`.
         threads: how many threads compute, with `fast`; None means one for each
             processor. `portable` always computes with one.
+        device: `cpu`, or `cuda`, with `fast`.
 
     Raises:
-        SetupError: torch was imported before, with other kernels.
+        SetupError: torch was imported before, with other kernels, or there is
+            no such device.
     """
     kernels = PORTABLE_KERNELS if numerics == "portable" else {}
     wrong = [name for name in PORTABLE_KERNELS if os.environ.get(name) != kernels.get(name)]
@@ -52,6 +59,8 @@ def pin(numerics: str, threads: int | None) -> None:
     for name in PORTABLE_KERNELS:
         os.environ.pop(name, None)  # fast is the processor's choice, whatever the shell says
     os.environ.update(kernels)
+    if device == "cuda":
+        os.environ.update(CUBLAS_WORKSPACE)
 
     import torch
 
@@ -60,3 +69,9 @@ def pin(numerics: str, threads: int | None) -> None:
     else:
         torch.set_num_threads(threads or os.cpu_count() or 1)
         torch.use_deterministic_algorithms(True)
+    if device == "cuda" and not torch.cuda.is_available():
+        raise SetupError(
+            "PyTorch finds no GPU here",
+            expected="an NVIDIA GPU and its driver  (train.device: cuda)",
+            todo="set train.device: cpu",
+        )

@@ -69,6 +69,7 @@ class TrainParams(Section):
     batch_size: Count
     keep: Literal["last", "best"]
     threads: int | None = Field(ge=1, description="an integer >= 1, or null for one a processor")
+    device: Literal["cpu", "cuda"]
 
 
 class TestReportParams(Section):
@@ -149,6 +150,11 @@ def _disagreements(whole: Params) -> dict[Location, str]:
         problems["train", "threads"] = (
             "expected null or 1 with portable numerics, "
             f"found {whole.train.threads}; set numerics: fast to use more threads"
+        )
+    if whole.numerics == "portable" and whole.train.device != "cpu":
+        problems["train", "device"] = (
+            "expected cpu with portable numerics, "
+            f"found {whole.train.device}; set numerics: fast to use a GPU"
         )
     return problems
 

@@ -24,7 +24,8 @@ def shuffled_batches(
     Returns:
         int64 tensors of `batch_size` indices that hold each index once.
     """
-    order = torch.randperm(len(indices), generator=generator)
+    # Drawn on the CPU, so that the order does not depend on the device.
+    order = torch.randperm(len(indices), generator=generator).to(indices.device)
     return torch.split(indices[order], batch_size)
 
 

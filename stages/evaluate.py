@@ -28,8 +28,8 @@ EVALUATION = Path("metrics/evaluate.json")
 
 def main() -> None:
     """Measure the model on train and val."""
-    chosen = params.read("numerics", "train.threads", "model")
-    numerics.pin(chosen.numerics, chosen.train.threads)
+    chosen = params.read("numerics", "train.threads", "train.device", "model")
+    numerics.pin(chosen.numerics, chosen.train.threads, chosen.train.device)
     import torch
 
     from core import models, weights
@@ -38,16 +38,20 @@ def main() -> None:
     raw_images, raw_labels, class_names = arrays.read_labelled_images(
         TRAIN_IMAGES, TRAIN_LABELS, CLASS_NAMES
     )
-    split = arrays.read_split(TRAIN_INDICES, VAL_INDICES, images=len(raw_images))
-    images, labels = torch.from_numpy(raw_images), torch.from_numpy(raw_labels)
+    raw_split = arrays.read_split(TRAIN_INDICES, VAL_INDICES, images=len(raw_images))
+    images, labels, train_indices, val_indices = (
+        torch.from_numpy(array).to(chosen.train.device)
+        for array in (raw_images, raw_labels, *raw_split)
+    )
 
     height, width, channels = images.shape[1:]
     model = models.build(chosen.model.name, (height, width, channels), len(class_names))
     weights.load_into(model, MODEL, name=chosen.model.name)
+    model.to(chosen.train.device)
 
     evaluation = {}
-    for side, indices in zip(("train", "val"), split, strict=True):
-        measured = measure(model, images, labels, torch.from_numpy(indices))
+    for side, indices in {"train": train_indices, "val": val_indices}.items():
+        measured = measure(model, images, labels, indices)
         evaluation[side] = measured._asdict()
         print(f"{side:<5}  loss {measured.loss:.4f}  accuracy {measured.accuracy:.4f}")
     files.write_json(EVALUATION, evaluation)

@@ -21,6 +21,8 @@ if not __package__:  # run as a file: find core/ as `python -m` does
 import math
 from collections.abc import Iterator
 
+import numpy as np
+
 from core import arrays, classification, files, intervals, numerics, pages, params, pictures
 from core.arrays import Images, Labels
 from core.classification import Probabilities
@@ -109,8 +111,8 @@ def prediction_rows(
 
 def main() -> None:
     """Measure the model on the test set and report on it."""
-    chosen = params.read("numerics", "train.threads", "model", "test_report")
-    numerics.pin(chosen.numerics, chosen.train.threads)
+    chosen = params.read("numerics", "train.threads", "train.device", "model", "test_report")
+    numerics.pin(chosen.numerics, chosen.train.threads, chosen.train.device)
     import torch
 
     from core import evaluation, models, weights
@@ -119,10 +121,14 @@ def main() -> None:
     _, height, width, channels = images.shape
     model = models.build(chosen.model.name, (height, width, channels), len(names))
     weights.load_into(model, MODEL, name=chosen.model.name)
+    model.to(chosen.train.device)
 
-    pixels, every = torch.from_numpy(images), torch.arange(len(labels))
-    loss = evaluation.measure(model, pixels, torch.from_numpy(labels), every).loss
-    probabilities = evaluation.predict(model, pixels, every).numpy()  # (N, classes)
+    pixels, targets, every = (
+        torch.from_numpy(array).to(chosen.train.device)
+        for array in (images, labels, np.arange(len(labels)))
+    )
+    loss = evaluation.measure(model, pixels, targets, every).loss
+    probabilities = evaluation.predict(model, pixels, every).cpu().numpy()  # (N, classes)
     predictions = probabilities.argmax(axis=1)  # (N,)
     matrix = classification.confusion_matrix(labels, predictions, classes=len(names))
     metrics = test_metrics(loss, int(matrix.trace()), len(labels))

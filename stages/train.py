@@ -31,7 +31,7 @@ HISTORY_COLUMNS = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_acc
 def main() -> None:
     """Train as params.yaml says."""
     chosen = params.read("numerics", "model", "train")
-    numerics.pin(chosen.numerics, chosen.train.threads)
+    numerics.pin(chosen.numerics, chosen.train.threads, chosen.train.device)
     import torch
 
     from core import models, training, weights
@@ -41,14 +41,16 @@ def main() -> None:
         TRAIN_IMAGES, TRAIN_LABELS, CLASS_NAMES
     )
     raw_split = arrays.read_split(TRAIN_INDICES, VAL_INDICES, images=len(raw_images))
-    images, labels = torch.from_numpy(raw_images), torch.from_numpy(raw_labels)
-    train_indices, val_indices = (torch.from_numpy(indices) for indices in raw_split)
-
     settings = chosen.train
+    images, labels, train_indices, val_indices = (
+        torch.from_numpy(array).to(settings.device)
+        for array in (raw_images, raw_labels, *raw_split)
+    )
+
     height, width, channels = images.shape[1:]
     model = models.build(
         chosen.model.name, (height, width, channels), len(class_names), seed=settings.seed
-    )
+    ).to(settings.device)
     order = torch.Generator().manual_seed(settings.seed)
 
     for stale in (MODEL, HISTORY):  # a training that fails leaves no older result behind
@@ -69,7 +71,7 @@ def main() -> None:
         print(f"{epoch:>5}  " + "  ".join(f"{value:>14.4f}" for value in history[-1][1:]))
         if settings.keep == "last" or val.loss < best_val_loss:
             best_val_loss = val.loss
-            kept = {name: value.clone() for name, value in model.state_dict().items()}
+            kept = {name: value.cpu().clone() for name, value in model.state_dict().items()}
 
     weights.save(MODEL, kept)
     files.write_csv(HISTORY, HISTORY_COLUMNS, history)

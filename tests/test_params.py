@@ -39,6 +39,7 @@ train:
   batch_size: 100
   keep: last
   threads: null
+  device: cpu
 test_report:
   most_wrong: 20
 """
@@ -81,6 +82,7 @@ def test_every_value_of_a_valid_file_is_read_with_its_type(check: Check) -> None
             "batch_size": 100,
             "keep": "last",
             "threads": None,
+            "device": "cpu",
         },
         "test_report": {"most_wrong": 20},
     }
@@ -132,7 +134,7 @@ NO_NAME = "a key must be a name; put it in quotes if it is one"
          "expected an integer >= 1, or null for all, found all"),
         ("keep: last", "keep: lst", "train.keep", 19, 3,
          "expected last or best, found lst; did you mean last?"),
-        ("most_wrong: 20", "most_wrong: 101", "test_report.most_wrong", 22, 3,
+        ("most_wrong: 20", "most_wrong: 101", "test_report.most_wrong", 23, 3,
          "expected an integer from 1 to 100, found 101"),
         ("- data/mirror/mnist", "- 7", "dataset.mirrors.mnist.0", 6, 9,
          "expected a folder or an http(s) address, found 7"),
@@ -144,7 +146,7 @@ NO_NAME = "a key must be a name; put it in quotes if it is one"
          "expected the keys name, found 3"),
         ("lr: 0.1", "lr: 0.1\n  lrr: 1", "train.lrr", 17, 3, "unknown; did you mean lr?"),
         ("lr: 0.1", "lr: 0.1\n  zzz: 1", "train.zzz", 17, 3,
-         "unknown; known are seed, lr, epochs, batch_size, keep, threads"),
+         "unknown; known are seed, lr, epochs, batch_size, keep, threads, device"),
         ("lr: 0.1", "lr: 0.1\n  lr: 0.1", "train.lr", 16, 3,
          "stands twice, here and on line 17"),
         ("lr: 0.1", "lr: 0.1\n  1: 2", "train.1", 17, 3, NO_NAME),
@@ -188,7 +190,7 @@ def test_all_problems_are_reported_at_once(check: Check) -> None:
         check(content + "train: 3\n")
 
     assert caught.value.details["found"].split("\n") == [
-        "train (line 13, column 1): stands twice, here and on line 22",
+        "train (line 13, column 1): stands twice, here and on line 23",
         "numerics (line 1, column 1): expected portable or fast, found fats; did you mean fast?",
         "split.stratify: missing from split (line 7, column 1); expected true or false",
         "train.lr: missing from train (line 13, column 1); expected a finite number above 0",
@@ -205,6 +207,15 @@ def test_several_threads_are_refused_with_portable_numerics(check: Check) -> Non
         ParamsError,
         match=r"train\.threads \(line 20, column 3\): expected null or 1 with portable numerics, "
         r"found 4; set numerics: fast",
+    ):
+        check(content.replace("fast", "portable"))
+
+
+def test_a_gpu_is_refused_with_portable_numerics(check: Check) -> None:
+    content = changed("device: cpu", "device: cuda")
+    assert check(content).train.device == "cuda"  # with fast numerics
+    with pytest.raises(
+        ParamsError, match="expected cpu with portable numerics, found cuda; set numerics: fast"
     ):
         check(content.replace("fast", "portable"))
 
@@ -235,9 +246,9 @@ def test_a_file_without_sections_is_told_which_to_have(
     ("content", "what", "found", "where"),
     [
         (changed("  lr", "\tlr"), "valid YAML", r"character '\\t'", "line 16, column 1"),
-        (changed("fast", "'fast"), "valid YAML", "unexpected end", "line 23, column 1"),
+        (changed("fast", "'fast"), "valid YAML", "unexpected end", "line 24, column 1"),
         (changed("lr: 0.1", "lr: *x"), "valid YAML", "undefined alias 'x'", "line 16, column 7"),
-        (VALID + "---\na: 1\n", "valid YAML", "another document", "line 23, column 1"),
+        (VALID + "---\na: 1\n", "valid YAML", "another document", "line 24, column 1"),
         (changed("0.1", "\x01"), "valid YAML", r"character U\+0001", "line 16, column 7"),
         (changed("0.1", "é").encode("latin-1"), "text in UTF-8", "byte 0xe9", "line 16"),
         (VALID.encode("utf-16"), "text in UTF-8", "byte 0xff", "line 1"),

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.project import Project, copy_project, make_tiny
 
@@ -51,6 +52,51 @@ def test_one_seed_gives_one_model_and_another_seed_another(project: Project) -> 
     first = trained(project)
     assert trained(project) == first
     assert trained(project, ("  seed: 42\n  # Learning", "  seed: 43\n  # Learning")) != first
+
+
+FAST = ("\nnumerics: portable", "\nnumerics: fast")
+
+
+def test_fast_numerics_give_the_same_bits_each_time_and_nearly_those_of_portable(
+    project: Project,
+) -> None:
+    model = project.folder / "models/model.pt"
+    portable = trained(project)
+    portable_bytes = model.read_bytes()
+    fast = trained(project, FAST, ("threads: null", "threads: 2"))
+    fast_bytes = model.read_bytes()
+    assert trained(project, FAST, ("threads: null", "threads: 2")) == fast
+    assert model.read_bytes() == fast_bytes
+    assert fast_bytes != portable_bytes
+    for fast_row, portable_row in zip(fast, portable, strict=True):
+        assert float(fast_row["val_loss"]) == pytest.approx(float(portable_row["val_loss"]), 1e-4)
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_the_same_bits_each_time_and_nearly_those_of_the_processor(
+    project: Project,
+) -> None:
+    model = project.folder / "models/model.pt"
+    portable = trained(project)
+    cuda = trained(project, FAST, ("device: cpu", "device: cuda"))
+    cuda_bytes = model.read_bytes()
+    assert trained(project, FAST, ("device: cpu", "device: cuda")) == cuda
+    assert model.read_bytes() == cuda_bytes
+    project.must("python", "stages/evaluate.py")
+    project.must("python", "stages/test_report.py")
+    for cuda_row, portable_row in zip(cuda, portable, strict=True):
+        assert float(cuda_row["val_loss"]) == pytest.approx(float(portable_row["val_loss"]), 1e-4)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_gpu_that_is_not_there_is_refused(project: Project) -> None:
+    project.must("git", "checkout", "--quiet", "params.yaml")
+    project.replace("params.yaml", *FAST)
+    project.replace("params.yaml", "device: cpu", "device: cuda")
+    failed = project.run("python", "stages/train.py")
+    assert failed.returncode == 1
+    assert "PyTorch finds no GPU here" in failed.stderr
+    assert "train.device: cpu" in failed.stderr
 
 
 def test_a_learning_rate_written_with_an_exponent_is_a_number(project: Project) -> None:
