@@ -12,7 +12,6 @@ Reads the committed project from its own clone; nothing here is changed.
 """
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -21,7 +20,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.train_loop import MIRROR, SPLIT, ratio
+from benchmarks import side_by_side
+from benchmarks.side_by_side import ratio, spread
+from benchmarks.train_loop import MIRROR, SPLIT
 
 EPOCHS = 5
 
@@ -40,7 +41,8 @@ def main() -> None:
         rebuild, textbook = [], []
         for _ in range(rounds):
             rebuild.append(seconds("dvc", "repro", "--force", "--no-run-cache", cwd=clone))
-            textbook.append(EPOCHS * textbook_epoch())
+            epoch = side_by_side.run("benchmarks.train_loop", ("textbook", "default"))
+            textbook.append(EPOCHS * epoch["seconds"])
         print(f"rebuild from nothing       {spread(rebuild)} s")
         print(f"textbook, {EPOCHS} epochs alone   {spread(textbook)} s")
         print(f"rebuild / textbook         {ratio(rebuild, textbook):.2f}")
@@ -85,13 +87,6 @@ def seconds(*command: str, cwd: Path) -> float:
     return time.perf_counter() - start
 
 
-def textbook_epoch() -> float:
-    """Return the seconds of one epoch of the textbook's loop."""
-    command = [sys.executable, "-m", "benchmarks.train_loop", "--variant", "textbook", "default"]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return float(json.loads(done.stdout)["seconds"])
-
-
 def peak_memory(*arguments: str, cwd: Path) -> int:
     """Return the largest resident size, in bytes, of one Python process."""
     program = (
@@ -102,11 +97,6 @@ def peak_memory(*arguments: str, cwd: Path) -> int:
     command = [sys.executable, "-c", program, *arguments]
     done = subprocess.run(command, cwd=cwd, check=True, capture_output=True, text=True)
     return int(done.stdout) * 1024  # Linux counts in KiB
-
-
-def spread(runs: list[float]) -> str:
-    """Median, and the lowest and highest."""
-    return f"{statistics.median(runs):.2f} ({min(runs):.2f} to {max(runs):.2f})"
 
 
 if __name__ == "__main__":

@@ -17,14 +17,12 @@ so that a busy machine slows all of them alike.
 import argparse
 import gzip
 import json
-import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.side_by_side import ratio, seconds, spread, take_turns
 from core import arrays, numerics
 
 MIRROR = Path("data/mirror/mnist")
@@ -52,42 +50,25 @@ def main() -> None:
         print(json.dumps(run_variant(*arguments.variant)))
         return
 
-    seconds: dict[tuple[str, str], list[float]] = {variant: [] for variant in VARIANTS}
-    val_losses: dict[tuple[str, str], float] = {}
-    for _ in range(arguments.rounds):
-        for variant in VARIANTS:
-            command = [sys.executable, "-m", "benchmarks.train_loop", "--variant", *variant]
-            done = subprocess.run(command, check=True, capture_output=True, text=True)
-            result = json.loads(done.stdout)
-            seconds[variant].append(result["seconds"])
-            val_losses[variant] = result["val_loss"]
-
+    results = take_turns("benchmarks.train_loop", VARIANTS, arguments.rounds)
     print(f"one epoch of training and one validation, {arguments.rounds} runs each")
-    print(f"{'loop':<9} {'numerics':<9} {'median s':>9} {'min':>7} {'max':>7}  val loss")
-    for variant in VARIANTS:
-        runs = seconds[variant]
-        print(
-            f"{variant[0]:<9} {variant[1]:<9} {statistics.median(runs):>9.3f} "
-            f"{min(runs):>7.3f} {max(runs):>7.3f}  {val_losses[variant]:.6f}"
-        )
+    print(f"{'loop':<9} {'numerics':<9} {'seconds, median (range)':<25}  val loss")
+    for loop, kind in VARIANTS:
+        runs = results[loop, kind]
+        print(f"{loop:<9} {kind:<9} {spread(seconds(runs)):<25}  {runs[0]['val_loss']:.6f}")
     for kind in ("fast", "portable"):
-        ours = seconds["ours", kind]
-        faster = ratio(seconds["textbook", "default"], ours)
-        slower = ratio(ours, seconds["by hand", kind])
+        ours = seconds(results["ours", kind])
+        faster = ratio(seconds(results["textbook", "default"]), ours)
+        slower = ratio(ours, seconds(results["by hand", kind]))
         print(f"{kind}: {faster:.1f} times faster than the textbook, {slower:.2f} times by hand")
-
-
-def ratio(above: list[float], below: list[float]) -> float:
-    """The median of the ratios round by round."""
-    return statistics.median(a / b for a, b in zip(above, below, strict=True))
 
 
 def run_variant(loop: str, kind: str) -> dict[str, float]:
     """Run one variant in this process: its seconds and its validation loss."""
     if kind != "default":
         numerics.pin(kind, None)
-    seconds, val_loss = {"textbook": textbook, "ours": ours, "by hand": by_hand}[loop]()
-    return {"seconds": seconds, "val_loss": val_loss}
+    elapsed, val_loss = {"textbook": textbook, "ours": ours, "by hand": by_hand}[loop]()
+    return {"seconds": elapsed, "val_loss": val_loss}
 
 
 def timed(function: Callable[[], float]) -> tuple[float, float]:
@@ -134,8 +115,6 @@ def textbook() -> tuple[float, float]:
     torch.manual_seed(SEED)
     model = MnistModel()
     optimizer = torch.optim.SGD(model.parameters(), lr=LR)
-    # DataLoader draws a seed for its workers from the sampler's stream only
-    # when it is given a generator; it is not, so our order is the same.
 
     def epoch() -> float:
         for xb, yb in train_loader:
@@ -160,7 +139,7 @@ def ours() -> tuple[float, float]:
 
     from core import evaluation, models, training
 
-    images, labels, train_indices, val_indices = (torch.from_numpy(a) for a in _data())
+    images, labels, train_indices, val_indices = (torch.from_numpy(a) for a in load_data())
     model = models.build("logistic_regression", (28, 28, 1), 10, seed=SEED)
     generator = torch.Generator().manual_seed(SEED)
 
@@ -178,7 +157,7 @@ def by_hand() -> tuple[float, float]:
 
     from core import models
 
-    images, labels, train_indices, val_indices = (torch.from_numpy(a) for a in _data())
+    images, labels, train_indices, val_indices = (torch.from_numpy(a) for a in load_data())
     images = images.flatten(1)
     model = models.build("logistic_regression", (28, 28, 1), 10, seed=SEED)
     weight, bias = (parameter.detach() for parameter in model.parameters())
@@ -205,7 +184,8 @@ def by_hand() -> tuple[float, float]:
     return timed(epoch)
 
 
-def _data() -> tuple[arrays.Images, arrays.Labels, arrays.Indices, arrays.Indices]:
+def load_data() -> tuple[arrays.Images, arrays.Labels, arrays.Indices, arrays.Indices]:
+    """Read the training images, their labels and the split into memory."""
     images, labels, _ = arrays.read_labelled_images(
         RAW / "train_images.npy", RAW / "train_labels.npy", RAW / "classes.json"
     )
