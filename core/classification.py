@@ -12,8 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from core.arrays import Labels
+from core.predictions import Probabilities
 
-Probabilities = NDArray[np.float32]  # (N, classes), each row sums to 1
 Matrix = NDArray[np.int64]  # (classes, classes): a row a label, a column a prediction
 
 

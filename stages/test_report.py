@@ -19,16 +19,25 @@ if not __package__:  # run as a file: find core/ as `python -m` does
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 
-from core import arrays, classification, files, intervals, numerics, pages, params, pictures
+from core import (
+    arrays,
+    classification,
+    files,
+    intervals,
+    numerics,
+    pages,
+    params,
+    pictures,
+    predictions,
+)
 from core.arrays import Images, Labels
-from core.classification import Probabilities
 from core.errors import ModelError
 from core.pages import percent
 from core.pictures import Picture
+from core.predictions import Probabilities
 from core.runner import run
 
 CLASS_NAMES = Path("data/raw/classes.json")
@@ -44,20 +53,19 @@ BEST_AND_WORST = Path("reports/best_and_worst.png")
 REPORT = Path("reports/test_report.html")
 
 COLUMNS = 4  # of a picture: readable on a phone; even, so that best stands beside worst
-PROBABILITY_DECIMALS = 4  # of each image's; the file lies in git
 
 
 def draw_most_wrong(
     images: Images, labels: Labels, probabilities: Probabilities, names: list[str], count: int
 ) -> Picture:
     """Draw the `count` most confidently wrong images, or a notice if none is wrong."""
-    predictions = probabilities.argmax(axis=1)  # (N,)
+    predicted = probabilities.argmax(axis=1)  # (N,)
     shown = classification.most_wrong(labels, probabilities, count=count)
     if not shown:
         return pictures.notice(f"None of the {len(labels):,} images is wrong.")
     captions = [
-        f"{names[labels[i]]} seen as {names[predictions[i]]}\n"
-        + percent(probabilities[i, predictions[i]])
+        f"{names[labels[i]]} seen as {names[predicted[i]]}\n"
+        + percent(probabilities[i, predicted[i]])
         for i in shown
     ]
     return pictures.grid(images[shown], captions, columns=COLUMNS)
@@ -99,16 +107,6 @@ def test_metrics(loss: float, correct: int, total: int) -> dict[str, float]:
     return metrics
 
 
-def prediction_rows(
-    labels: Labels, probabilities: Probabilities
-) -> Iterator[tuple[int, int, int, float]]:
-    """Yield index, label, prediction and its probability, an image after the other."""
-    predictions = probabilities.argmax(axis=1).tolist()
-    for index, (label, prediction) in enumerate(zip(labels.tolist(), predictions, strict=True)):
-        probability = float(probabilities[index, prediction])
-        yield index, label, prediction, round(probability, PROBABILITY_DECIMALS)
-
-
 def main() -> None:
     """Measure the model on the test set and report on it."""
     chosen = params.read("numerics", "train.threads", "train.device", "model", "test_report")
@@ -129,8 +127,8 @@ def main() -> None:
     )
     loss = evaluation.measure(model, pixels, targets, every).loss
     probabilities = evaluation.predict(model, pixels, every).cpu().numpy()  # (N, classes)
-    predictions = probabilities.argmax(axis=1)  # (N,)
-    matrix = classification.confusion_matrix(labels, predictions, classes=len(names))
+    predicted = probabilities.argmax(axis=1)  # (N,)
+    matrix = classification.confusion_matrix(labels, predicted, classes=len(names))
     metrics = test_metrics(loss, int(matrix.trace()), len(labels))
     table = classification.per_class(matrix, names).round(files.DECIMALS)
     wrong = draw_most_wrong(images, labels, probabilities, names, chosen.test_report.most_wrong)
@@ -150,8 +148,8 @@ def main() -> None:
     files.write_json(TEST, metrics)
     files.write_csv(
         TEST_PREDICTIONS,
-        ("index", "label", "prediction", "probability"),
-        prediction_rows(labels, probabilities),
+        predictions.COLUMNS,
+        predictions.rows(np.arange(len(labels)), labels, probabilities),
     )
     files.write_csv(PER_CLASS, list(table.columns), table.itertuples(index=False, name=None))
     files.write_bytes(MOST_WRONG, wrong.png)

@@ -71,6 +71,17 @@ def test_evaluate_agrees_with_the_last_epoch_to_the_last_digit(rebuilt: Project)
             assert str(evaluation[side][measure]) == last[f"{side}_{measure}"]
 
 
+def test_the_validation_predictions_are_those_of_the_split(rebuilt: Project) -> None:
+    rows = list(csv.DictReader(rebuilt.read("metrics/val_predictions.csv").splitlines()))
+    val = np.load(rebuilt.folder / "data/split/val_indices.npy")
+    labels = np.load(rebuilt.folder / "data/raw/train_labels.npy")
+    assert [int(row["index"]) for row in rows] == val.tolist()
+    assert [int(row["label"]) for row in rows] == labels[val].tolist()
+    correct = sum(row["label"] == row["prediction"] for row in rows)
+    evaluation = json.loads(rebuilt.read("metrics/evaluate.json"))
+    assert evaluation["val"]["accuracy"] == round(correct / len(val), 6)
+
+
 def test_the_test_report_counts_every_test_image(rebuilt: Project) -> None:
     test = json.loads(rebuilt.read("metrics/test.json"))
     rows = list(csv.DictReader(rebuilt.read("metrics/test_predictions.csv").splitlines()))
@@ -99,6 +110,7 @@ def test_dvc_draws_the_curves_the_classes_and_the_confusion_matrix_once_each(
         "metrics/history.csv": 1,
         "metrics/per_class.csv": 1,
         "metrics/test_predictions.csv": 1,
+        "metrics/val_predictions.csv": 1,
         "reports/best_and_worst.png": 1,
         "reports/most_wrong.png": 1,
     }
