@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV = PATH="$(CURDIR)/.venv/bin:$$PATH"
 
-.PHONY: repro test test-slow check lock
+.PHONY: repro test test-slow check format lock
 
 repro: .venv/requirements.lock
 	@$(VENV) python -m dvc repro
@@ -20,6 +20,10 @@ check: .venv/requirements.lock
 	@$(VENV) ruff check .
 	@$(VENV) mypy
 
+format: .venv/requirements.lock
+	@$(VENV) ruff format .
+	@$(VENV) ruff check --fix .
+
 # Pins every package again, to the newest version that pyproject.toml allows.
 lock: .venv/requirements.lock
 	@$(VENV) uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 \
@@ -28,7 +32,7 @@ lock: .venv/requirements.lock
 
 # The environment, made again whenever the lock changes.
 .venv/requirements.lock: requirements.lock
-	@$(PYTHON) -c 'import sys; sys.exit("samebits needs Python 3.11 or newer, and $(PYTHON) is " + sys.version.split()[0] + ": make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
-	$(PYTHON) -m venv .venv
+	@"$(PYTHON)" -c 'import sys; sys.exit("samebits needs Python 3.11 or newer, and $(PYTHON) is " + sys.version.split()[0] + ": make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	"$(PYTHON)" -m venv --clear .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	@cp requirements.lock .venv/requirements.lock
