@@ -11,7 +11,7 @@ on a knob unnoticed.
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -26,6 +26,9 @@ Seed = Annotated[int, Field(ge=0, lt=2**63, description="an integer from 0 to 2^
 Count = Annotated[int, Field(ge=1, description="an integer >= 1")]
 
 
+DatasetName = Literal["mnist"]  # the keys of core.datasets.DATASETS
+
+
 class Section(BaseModel):
     """What all sections share: nothing unknown, nothing converted, nothing changed."""
 
@@ -35,7 +38,7 @@ class Section(BaseModel):
 class DatasetParams(Section):
     """Which images, and where they may come from."""
 
-    name: Literal["mnist"]
+    name: DatasetName
     mirrors: dict[
         str,
         Annotated[
@@ -141,7 +144,10 @@ def check(path: Path = PARAMS_FILE) -> Params:
 def _disagreements(whole: Params) -> dict[Location, str]:
     """Find knobs that are right by themselves but not with each other."""
     problems: dict[Location, str] = {}
-    if whole.dataset.name not in whole.dataset.mirrors:
+    for name in whole.dataset.mirrors:
+        if name not in get_args(DatasetName):
+            problems["dataset", "mirrors", name] = _unknown(name, list(get_args(DatasetName)))
+    if not problems and whole.dataset.name not in whole.dataset.mirrors:
         problems["dataset", "mirrors"] = (
             f"expected a list for the data set {whole.dataset.name}, "
             f"found lists for {', '.join(whole.dataset.mirrors) or 'none'}"
@@ -163,11 +169,7 @@ def _describe(problem: Any, document: Document) -> str:
     """Say in one line what is wrong by one of pydantic's findings."""
     location: Location = problem["loc"]
     if problem["type"] == "extra_forbidden":
-        siblings = list(_schema(location[:-1])["properties"])
-        near = difflib.get_close_matches(str(location[-1]), siblings, n=1)
-        return "unknown; " + (
-            f"did you mean {near[0]}?" if near else f"known are {', '.join(siblings)}"
-        )
+        return _unknown(str(location[-1]), list(_schema(location[:-1])["properties"]))
     expected = _expected(location)
     if problem["type"] == "missing":
         return f"missing from {document.name(location[:-1])}; expected {expected}"
@@ -175,6 +177,11 @@ def _describe(problem: Any, document: Document) -> str:
     near = difflib.get_close_matches(found, _choices(location), n=1) if type(found) is str else []
     hint = f"; did you mean {near[0]}?" if near else ""
     return f"expected {expected}, found {document.written[location]}{hint}"
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return "unknown; " + (f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}")
 
 
 def _choices(location: Location) -> list[str]:

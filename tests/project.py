@@ -115,7 +115,7 @@ def make_tiny(project: Project) -> Project:
         f"        test_count={TINY_TEST},\n"
         "    ),\n",
     )
-    project.replace("core/params.py", 'name: Literal["mnist"', 'name: Literal["tiny", "mnist"')
+    project.replace("core/params.py", "DatasetName = Literal[", 'DatasetName = Literal["tiny", ')
     project.replace("params.yaml", "name: mnist", "name: tiny")
     project.replace("params.yaml", "  mirrors:\n", "  mirrors:\n    tiny: [data/mirror/tiny]\n")
     project.replace("params.yaml", "  lr: 0.001", "  lr: 0.1")
