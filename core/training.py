@@ -1,14 +1,26 @@
 """The training loop: stochastic gradient descent on cross-entropy, batch by batch."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from core.errors import TrainingError
-from core.evaluation import Measurement
+from core.evaluation import measure
+from core.params import TrainParams
+
+
+class HistoryRow(NamedTuple):
+    """How the model does after an epoch; epoch 0 is before training."""
+
+    epoch: int
+    train_loss: float  # mean cross-entropy in nats
+    train_accuracy: float  # fraction in [0, 1]
+    val_loss: float
+    val_accuracy: float
 
 
 def shuffled_batches(
@@ -59,32 +71,78 @@ def train_epoch(
     return torch.stack(losses)
 
 
-def check_finite(epoch: int, lr: float, losses: Tensor, *measurements: Measurement) -> None:
+def fit(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    train_indices: Tensor,
+    val_indices: Tensor,
+    *,
+    settings: TrainParams,
+    report: Callable[[HistoryRow], None],
+    progress: Callable[[int, Sequence[Tensor]], Iterable[Tensor]],
+) -> dict[str, Tensor]:
+    """Train `model` in place and return the weights to keep.
+
+    Args:
+        model: takes uint8 (B, H, W, C), returns logits (B, classes).
+        images: uint8 (N, H, W, C), on the model's device as the others.
+        labels: int64 (N,).
+        train_indices: int64, positions in `images`.
+        val_indices: int64, positions in `images`.
+        settings: the section `train` of params.yaml.
+        report: gets a row after each epoch, the first before training.
+        progress: wraps the batches of an epoch; gets its number and the batches.
+
+    Returns:
+        A `state_dict` on the CPU: of the last epoch, or of the one with the
+        lowest validation loss, the untrained one included.
+
+    Raises:
+        TrainingError: a loss is NaN or infinite.
+    """
+    order = torch.Generator().manual_seed(settings.seed)
+    best_val_loss = math.inf
+    kept: dict[str, Tensor] = {}
+    for epoch in range(settings.epochs + 1):
+        losses = torch.empty(0)
+        if epoch > 0:
+            batches = shuffled_batches(train_indices, settings.batch_size, order)
+            losses = train_epoch(model, images, labels, progress(epoch, batches), settings.lr)
+        row = HistoryRow(
+            epoch,
+            *measure(model, images, labels, train_indices),
+            *measure(model, images, labels, val_indices),
+        )
+        check_finite(epoch, settings.lr, losses, row.train_loss, row.val_loss)
+        report(row)
+        if settings.keep == "last" or row.val_loss < best_val_loss:
+            best_val_loss = row.val_loss
+            kept = {name: value.cpu().clone() for name, value in model.state_dict().items()}
+    return kept
+
+
+def check_finite(epoch: int, lr: float, losses: Tensor, *measured: float) -> None:
     """Stop a training whose loss is no longer a number.
 
     Args:
-        epoch: counted from 1.
+        epoch: counted from 1; 0 is before training.
         lr: learning rate, for the message.
-        losses: float32 (steps,), what `train_epoch` returned.
-        measurements: what was measured after the epoch's last step.
+        losses: float32 (steps,), the loss of each step of the epoch.
+        measured: the losses that were measured after the last step.
 
     Raises:
         TrainingError: a loss is NaN or infinite; names the first step, from 1.
     """
     steps = len(losses)
-    diverged = torch.nonzero(~torch.isfinite(losses))
-    if len(diverged):
-        step = int(diverged[0]) + 1
-        loss = float(losses[step - 1])
-    else:
-        infinite = [m.loss for m in measurements if not math.isfinite(m.loss)]
-        if not infinite:
-            return
-        step, loss = steps, infinite[0]
-    raise TrainingError(
-        f"the training diverged: its loss became {loss}",
-        expected="a finite loss",
-        found=f"{loss}",
-        where=f"epoch {epoch}, step {step} of {steps}, train.lr = {lr:g}",
-        todo="lower train.lr; no model was written",
-    )
+    every = [*losses.tolist(), *measured]
+    broken = [position for position, loss in enumerate(every) if not math.isfinite(loss)]
+    if broken:
+        step = min(broken[0] + 1, steps)
+        raise TrainingError(
+            "the training diverged",
+            expected="a finite loss",
+            found=str(every[broken[0]]),
+            where=f"epoch {epoch}, step {step} of {steps}, train.lr = {lr:g}",
+            todo="lower train.lr; no model was written",
+        )

@@ -46,7 +46,7 @@ def main() -> None:
         for array in (raw_images, raw_labels, *raw_split)
     )
 
-    height, width, channels = images.shape[1:]
+    _, height, width, channels = images.shape
     model = models.build(chosen.model.name, (height, width, channels), len(class_names))
     weights.load_into(model, MODEL, name=chosen.model.name)
     model.to(chosen.train.device)

@@ -7,6 +7,7 @@ Writes: models/model.pt, a bare state_dict;
 """
 
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 if not __package__:  # run as a file: find core/ as `python -m` does
@@ -25,8 +26,6 @@ VAL_INDICES = Path("data/split/val_indices.npy")
 MODEL = Path("models/model.pt")
 HISTORY = Path("metrics/history.csv")
 
-HISTORY_COLUMNS = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
-
 
 def main() -> None:
     """Train as params.yaml says."""
@@ -35,46 +34,46 @@ def main() -> None:
     import torch
 
     from core import models, training, weights
-    from core.evaluation import measure
 
     raw_images, raw_labels, class_names = arrays.read_labelled_images(
         TRAIN_IMAGES, TRAIN_LABELS, CLASS_NAMES
     )
     raw_split = arrays.read_split(TRAIN_INDICES, VAL_INDICES, images=len(raw_images))
-    settings = chosen.train
     images, labels, train_indices, val_indices = (
-        torch.from_numpy(array).to(settings.device)
+        torch.from_numpy(array).to(chosen.train.device)
         for array in (raw_images, raw_labels, *raw_split)
     )
-
-    height, width, channels = images.shape[1:]
+    _, height, width, channels = images.shape
     model = models.build(
-        chosen.model.name, (height, width, channels), len(class_names), seed=settings.seed
-    ).to(settings.device)
-    order = torch.Generator().manual_seed(settings.seed)
+        chosen.model.name, (height, width, channels), len(class_names), seed=chosen.train.seed
+    ).to(chosen.train.device)
 
     for stale in (MODEL, HISTORY):  # a training that fails leaves no older result behind
         stale.unlink(missing_ok=True)
-    history: list[tuple[float, ...]] = []
-    best_val_loss = float("inf")
-    print("epoch  " + "  ".join(f"{name.replace('_', ' '):>14}" for name in HISTORY_COLUMNS[1:]))
-    for epoch in range(settings.epochs + 1):
-        losses = torch.zeros(1)
-        if epoch > 0:
-            batches = training.shuffled_batches(train_indices, settings.batch_size, order)
-            progress = tqdm(batches, desc=f"epoch {epoch}", leave=False, disable=None)
-            losses = training.train_epoch(model, images, labels, progress, settings.lr)
-        train = measure(model, images, labels, train_indices)
-        val = measure(model, images, labels, val_indices)
-        training.check_finite(epoch, settings.lr, losses, train, val)
-        history.append((epoch, *train, *val))
-        print(f"{epoch:>5}  " + "  ".join(f"{value:>14.4f}" for value in history[-1][1:]))
-        if settings.keep == "last" or val.loss < best_val_loss:
-            best_val_loss = val.loss
-            kept = {name: value.cpu().clone() for name, value in model.state_dict().items()}
+    history: list[training.HistoryRow] = []
 
+    def report(row: training.HistoryRow) -> None:
+        history.append(row)
+        print(f"{row.epoch:>5}  " + "  ".join(f"{value:>14.4f}" for value in row[1:]))
+
+    def progress(epoch: int, batches: Sequence[torch.Tensor]) -> Iterable[torch.Tensor]:
+        return tqdm(batches, desc=f"epoch {epoch}", leave=False, disable=None)
+
+    columns = training.HistoryRow._fields
+    print("epoch  " + "  ".join(f"{column.replace('_', ' '):>14}" for column in columns[1:]))
+    kept = training.fit(
+        model,
+        images,
+        labels,
+        train_indices,
+        val_indices,
+        settings=chosen.train,
+        report=report,
+        progress=progress,
+    )
+
+    files.write_csv(HISTORY, columns, history)
     weights.save(MODEL, kept)
-    files.write_csv(HISTORY, HISTORY_COLUMNS, history)
 
 
 if __name__ == "__main__":

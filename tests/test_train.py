@@ -1,7 +1,14 @@
 """The train and evaluate stages as commands, on a few hundred images."""
 
+import contextlib
 import csv
 import json
+import os
+import pty
+import re
+import subprocess
+import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -63,9 +70,9 @@ def test_fast_numerics_give_the_same_bits_each_time_and_nearly_those_of_portable
     model = project.folder / "models/model.pt"
     portable = trained(project)
     portable_bytes = model.read_bytes()
-    fast = trained(project, FAST, ("threads: null", "threads: 2"))
+    fast = trained(project, FAST, ("  threads:\n", "  threads: 2\n"))
     fast_bytes = model.read_bytes()
-    assert trained(project, FAST, ("threads: null", "threads: 2")) == fast
+    assert trained(project, FAST, ("  threads:\n", "  threads: 2\n")) == fast
     assert model.read_bytes() == fast_bytes
     assert fast_bytes != portable_bytes
     for fast_row, portable_row in zip(fast, portable, strict=True):
@@ -145,3 +152,21 @@ def test_images_on_both_sides_of_the_split_are_refused(project: Project) -> None
     val.write_bytes(original)
     assert failed.returncode == 1
     assert "both trained on and validated on" in failed.stderr
+
+
+def test_a_terminal_sees_the_progress_of_an_epoch(project: Project) -> None:
+    project.must("git", "checkout", "--quiet", "params.yaml")
+    reader, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 80))
+    with subprocess.Popen(
+        [sys.executable, "stages/train.py"], cwd=project.folder, stdout=terminal, stderr=terminal
+    ) as process:
+        os.close(terminal)
+        printed = b""
+        with contextlib.suppress(OSError):  # how Linux says that the other side is closed
+            while piece := os.read(reader, 4096):
+                printed += piece
+    os.close(reader)
+    assert process.returncode == 0
+    assert re.search(rb"epoch 1: +\d+%\|.*\| \d+/4 \[", printed)
+    assert max(len(line) for line in re.split(rb"[\r\n]+", printed)) <= 80

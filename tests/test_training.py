@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from core import models, training
 from core.errors import TrainingError
-from core.evaluation import Measurement
+from core.params import TrainParams
 
 
 def test_batches_hold_each_index_once_in_a_new_order_each_epoch() -> None:
@@ -57,15 +57,72 @@ def test_an_epoch_equals_torch_optim_sgd_to_the_last_bit() -> None:
         assert torch.equal(our, their)
 
 
+SETTINGS = TrainParams(
+    seed=1, lr=0.5, epochs=4, batch_size=25, keep="last", threads=None, device="cpu"
+)
+
+
+def fitted(settings: TrainParams) -> tuple[list[training.HistoryRow], nn.Module, dict[str, Tensor]]:
+    """Fit 80 random images of 2 classes; no label can be learned, so fitting them overfits."""
+    generator = torch.Generator().manual_seed(5)
+    images = torch.randint(0, 256, (100, 6, 5, 1), dtype=torch.uint8, generator=generator)
+    labels = torch.randint(0, 2, (100,), generator=generator)
+    model = models.build("logistic_regression", (6, 5, 1), 2, seed=settings.seed)
+    history: list[training.HistoryRow] = []
+    kept = training.fit(
+        model,
+        images,
+        labels,
+        torch.arange(80),
+        torch.arange(80, 100),
+        settings=settings,
+        report=history.append,
+        progress=lambda epoch, batches: batches,
+    )
+    return history, model, kept
+
+
+def test_a_fit_reports_epoch_0_before_training_and_every_epoch_after() -> None:
+    history, model, kept = fitted(SETTINGS)
+    assert [row.epoch for row in history] == [0, 1, 2, 3, 4]
+    assert history[0].train_loss == pytest.approx(math.log(2), abs=0.2)
+    assert history[4] != history[0]
+    for name, value in model.state_dict().items():
+        assert torch.equal(kept[name], value)
+
+
+def test_keep_best_returns_the_weights_of_the_lowest_validation_loss() -> None:
+    history, model, kept = fitted(SETTINGS.model_copy(update={"keep": "best"}))
+    best = min(history, key=lambda row: row.val_loss)
+    assert best.epoch < 4, "these labels can not be learned: validation must get worse"
+    shorter = SETTINGS.model_copy(update={"epochs": max(best.epoch, 1)})
+    untrained = models.build("logistic_regression", (6, 5, 1), 2, seed=1).state_dict()
+    expected = fitted(shorter)[2] if best.epoch > 0 else untrained
+    for name, value in kept.items():
+        assert torch.equal(value, expected[name])
+        assert not torch.equal(value, model.state_dict()[name])
+
+
+def test_a_batch_larger_than_the_set_is_one_step_an_epoch() -> None:
+    steps = []
+    generator = torch.Generator().manual_seed(1)
+    for batch_size in (80, 1000):
+        steps.append(
+            [len(b) for b in training.shuffled_batches(torch.arange(80), batch_size, generator)]
+        )
+    assert steps == [[80], [80]]
+
+
 def test_a_loss_that_is_not_finite_is_named_with_its_epoch_step_and_rate() -> None:
     losses = torch.tensor([2.0, math.nan, math.inf])
-    with pytest.raises(TrainingError, match="its loss became nan") as caught:
-        training.check_finite(3, 0.5, losses, Measurement(math.nan, 0.1))
+    with pytest.raises(TrainingError, match="the training diverged") as caught:
+        training.check_finite(3, 0.5, losses, math.nan)
+    assert "found:    nan" in str(caught.value)
     assert "epoch 3, step 2 of 3, train.lr = 0.5" in str(caught.value)
 
 
 def test_weights_ruined_by_the_last_step_are_noticed_by_the_measurement_after_it() -> None:
     losses = torch.tensor([2.0, 1.0])
     with pytest.raises(TrainingError, match="epoch 1, step 2 of 2"):
-        training.check_finite(1, 0.5, losses, Measurement(1.0, 0.1), Measurement(math.inf, 0.1))
-    training.check_finite(1, 0.5, losses, Measurement(1.0, 0.1))
+        training.check_finite(1, 0.5, losses, 1.0, math.inf)
+    training.check_finite(1, 0.5, losses, 1.0)
