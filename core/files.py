@@ -16,7 +16,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, BinaryIO
 
-DECIMALS = 6  # of every number in a metrics file: finer than any difference that matters
+DECIMALS = 6  # of numbers in metrics files: finer than any difference that matters
 
 
 @contextmanager

@@ -71,7 +71,7 @@ def pin(numerics: str, threads: int | None, device: str = "cpu") -> None:
     if numerics == "portable":
         torch.set_num_threads(1)
     else:
-        torch.set_num_threads(threads or os.cpu_count() or 1)
+        torch.set_num_threads(threads or processors())
         torch.use_deterministic_algorithms(True)
     if device == "cuda" and not torch.cuda.is_available():
         raise SetupError(
@@ -79,3 +79,10 @@ def pin(numerics: str, threads: int | None, device: str = "cpu") -> None:
             expected="an NVIDIA GPU and its driver  (train.device: cuda)",
             todo="set train.device: cpu",
         )
+
+
+def processors() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,7 +1,7 @@
 """Deals the training images out into those to train on and those to validate on.
 
-Only integers are computed with, so the same seed gives the same split on every
-machine.
+Nothing is computed that processors do differently, so the same seed gives the
+same split on every machine.
 """
 
 from typing import NamedTuple

@@ -6,8 +6,7 @@ Writes: data/raw/train_images.npy, uint8 (N, H, W, C), and train_labels.npy,
         classes.json, the names of the classes in the order of their labels
 
 It is the only stage that may touch the network. All files are fetched,
-verified by SHA-256 and decoded before any is written, so that data/raw/ never
-mixes two data sets.
+verified by SHA-256 and decoded before any is written.
 """
 
 import sys

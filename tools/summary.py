@@ -5,6 +5,10 @@ Reads: metrics/evaluate.json and metrics/test.json
 
 import json
 from pathlib import Path
+from typing import Any
+
+from core.errors import DataError
+from core.runner import run
 
 EVALUATION = Path("metrics/evaluate.json")
 TEST = Path("metrics/test.json")
@@ -13,8 +17,7 @@ REPORT = Path("reports/test_report.html")
 
 def main() -> None:
     """Print a table of loss and accuracy, where the report is, and what to try next."""
-    val = json.loads(EVALUATION.read_text(encoding="utf-8"))["val"]
-    test = json.loads(TEST.read_text(encoding="utf-8"))
+    val, test = _read(EVALUATION)["val"], _read(TEST)
     print()
     print("              loss  accuracy")
     print(f"validation  {val['loss']:6.4f}    {val['accuracy']:6.4f}")
@@ -23,9 +26,16 @@ def main() -> None:
         f"(95 % interval {test['accuracy_low']:.4f} to {test['accuracy_high']:.4f})"
     )
     print()
-    print(f"report  {REPORT}")
-    print("next    . .venv/bin/activate && dvc exp run -S train.lr=0.1")
+    print(f"report  {REPORT if REPORT.exists() else 'make repro writes it'}")
+    print("next    . .venv/bin/activate && dvc exp run --temp -n lr-0.1 -S train.lr=0.1")
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing", todo="make repro writes it") from None
 
 
 if __name__ == "__main__":
-    main()
+    run(main)
