@@ -3,11 +3,16 @@
 PYTHON ?= python3
 VENV = PATH="$(CURDIR)/.venv/bin:$$PATH"
 
-.PHONY: repro test test-slow check format lock
+.PHONY: repro verify test test-slow check format lock
 
 repro: .venv/requirements.lock
 	@$(VENV) python -m dvc repro
 	@$(VENV) python -m tools.summary
+
+# Rebuilds the last commit elsewhere and compares every byte. Another revision,
+# and options: make verify REV=v1.0 ARGS="--cpu Nehalem"
+verify: .venv/requirements.lock
+	@$(VENV) python -m tools.verify $(ARGS) $(REV)
 
 test: .venv/requirements.lock
 	@$(VENV) python -m pytest -n 2 --dist loadfile -m "not slow"
