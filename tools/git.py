@@ -1,30 +1,50 @@
-"""Asks git about the repository in the working directory."""
+"""Runs git, asks it about a repository, and says in a few lines when it refuses."""
 
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from core.errors import SetupError
 
-# What git sets while it runs a hook: it would lead to another repository
-# (`git rev-parse --local-env-vars` lists them all).
-OF_A_HOOK = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY")
+# What would make git work on another repository than the one of the folder; a
+# hook of git sets some of them (`git rev-parse --local-env-vars` lists them all).
+REDIRECTIONS = (
+    "GIT_COMMON_DIR",
+    "GIT_DIR",
+    "GIT_INDEX_FILE",
+    "GIT_NAMESPACE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+    "GIT_WORK_TREE",
+)
 
 
-def environment() -> dict[str, str]:
-    """Return this process's environment without what a hook of git adds."""
-    return {key: value for key, value in os.environ.items() if key not in OF_A_HOOK}
+def undirected(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return `environment` without what would lead git to another repository."""
+    return {name: value for name, value in environment.items() if name not in REDIRECTIONS}
 
 
-def git(*arguments: str, folder: Path | None = None) -> bytes:
+def run(
+    *arguments: str, cwd: Path | None = None, stdin: bytes = b"", index: Path | None = None
+) -> bytes:
     """Run git and return what it printed.
+
+    Args:
+        arguments: of git.
+        cwd: a folder of the repository; None for the working directory.
+        stdin: what git reads.
+        index: another index file than the repository's own, which stays as it is.
 
     Raises:
         SetupError: git is not installed, or it failed; says why.
     """
+    environment = undirected(os.environ)
+    if index:
+        environment["GIT_INDEX_FILE"] = str(index)
     try:
         done = subprocess.run(
-            ["git", *arguments], cwd=folder, env=environment(), capture_output=True, check=False
+            ["git", *arguments], cwd=cwd, env=environment, input=stdin, capture_output=True
         )
     except FileNotFoundError:
         raise SetupError("git is not installed", todo="install git") from None
@@ -32,9 +52,17 @@ def git(*arguments: str, folder: Path | None = None) -> bytes:
         raise SetupError(
             f"git {arguments[0]} failed",
             found=done.stderr.decode("utf-8", "replace").strip(),
+            where=str(cwd or Path.cwd()),
             todo="run it in a clone of the repository, not in an unpacked archive",
         )
     return done.stdout
+
+
+def line(
+    *arguments: str, cwd: Path | None = None, stdin: bytes = b"", index: Path | None = None
+) -> str:
+    """Run git as `run` does and return its answer of one line."""
+    return run(*arguments, cwd=cwd, stdin=stdin, index=index).decode().strip()
 
 
 def commit_of(revision: str) -> str:
@@ -43,10 +71,10 @@ def commit_of(revision: str) -> str:
     Raises:
         SetupError: there is no such commit.
     """
-    git("rev-parse", "--git-dir")  # says so where there is no repository
+    run("rev-parse", "--git-dir")  # says so where there is no repository
     try:
         wanted = ("--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
-        return git("rev-parse", *wanted).decode().strip()
+        return line("rev-parse", *wanted)
     except SetupError:
         raise SetupError(
             f"there is no revision {revision}",
@@ -57,15 +85,15 @@ def commit_of(revision: str) -> str:
 
 def files_of(commit: str) -> set[str]:
     """Return the paths of all files in a commit."""
-    return set(filter(None, git("ls-tree", "-r", "-z", "--name-only", commit).decode().split("\0")))
+    return set(filter(None, run("ls-tree", "-r", "-z", "--name-only", commit).decode().split("\0")))
 
 
 def content(commit: str, path: str) -> bytes:
     """Return a file as it stands in a commit that has it."""
-    return git("cat-file", "blob", f"{commit}:{path}")
+    return run("cat-file", "blob", f"{commit}:{path}")
 
 
 def uncommitted() -> list[str]:
     """Return the paths that differ from HEAD, untracked files among them."""
-    listed = git("status", "--porcelain", "-z", "--untracked-files=all", "--no-renames").decode()
+    listed = run("status", "--porcelain", "-z", "--untracked-files=all", "--no-renames").decode()
     return [entry[3:] for entry in listed.split("\0") if entry]

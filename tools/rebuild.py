@@ -61,9 +61,9 @@ def prepare(folder: Path, commit: str, *, without: Iterable[str]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     clone = folder / "clone"
     plain = ("-c", "advice.detachedHead=false", "-c", "core.hooksPath=/dev/null")
-    top = git.git("rev-parse", "--show-toplevel").decode().removesuffix("\n")
-    git.git(*plain, "clone", "--quiet", "--no-checkout", "--template=", top, str(clone))
-    git.git(*plain, "checkout", "--quiet", "--detach", commit, folder=clone)
+    top = git.run("rev-parse", "--show-toplevel").decode().removesuffix("\n")
+    git.run(*plain, "clone", "--quiet", "--no-checkout", "--template=", top, str(clone))
+    git.run(*plain, "checkout", "--quiet", "--detach", commit, cwd=clone)
     for path in without:
         (clone / path).unlink(missing_ok=True)
     (clone / ".dvc/config.local").write_text(NO_CACHE_NO_REMOTE, encoding="utf-8")
@@ -83,7 +83,7 @@ def rebuild(clone: Path, *, emulated: Sequence[str] = (), hostile: bool = False)
         RebuildError: a stage failed, or DVC did; says what was printed last.
     """
     folder = clone.parent
-    environment = {k: v for k, v in git.environment().items() if not k.startswith("DVC_")}
+    environment = {k: v for k, v in git.undirected(os.environ).items() if not k.startswith("DVC_")}
     if hostile:
         # Packages that a user installed for himself lie in his real home.
         environment["PYTHONUSERBASE"] = site.getuserbase()

@@ -46,7 +46,7 @@ class Committed:
 
     def __init__(self, commit: str) -> None:
         self.commit = commit
-        self.title = git.git("log", "-1", "--format=%h %s", commit).decode().strip()
+        self.title = git.run("log", "-1", "--format=%h %s", commit).decode().strip()
         self.files = git.files_of(commit)
         if LOCK not in self.files:
             raise SetupError(

@@ -1,0 +1,234 @@
+"""Runs experiments. Where and how is known here and nowhere else.
+
+An executor is anything with the method of `Executor`. What it is given and what
+it hands back holds no path and no process, so that experiments could as well
+run on another machine, as long as DVC's cache gets what they computed.
+
+The one here, `LocalExecutor`, runs `dvc repro` in checkouts of its own, one for
+each of its jobs. They share git's objects and DVC's cache with the repository;
+nobody's working tree is touched. Measured against it: `dvc exp run --temp` makes
+a checkout for each experiment and costs twice DVC's time, and stashes the
+user's changes away while it starts; DVC's queue hangs when its worker dies.
+"""
+
+import fcntl
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from core.errors import SetupError
+from core.params import PARAMS_FILE
+from tools import git
+from tools.experiments import Outcome, Snapshot
+from tools.grid import Experiment
+
+WORK = Path(".dvc/tmp/compare")  # DVC keeps .dvc/tmp out of git
+DIVERGED = "error: the training diverged"  # how core.training begins to say it
+POLL_SECONDS = 0.02
+
+
+class Executor(Protocol):
+    """Runs experiments, several at once if it can."""
+
+    def run(
+        self, experiments: Sequence[Experiment], snapshot: Snapshot
+    ) -> Generator[Outcome, None, None]:
+        """Run each experiment from `snapshot` and yield how it ended, as soon as it did.
+
+        Closing the iterator stops what still runs and leaves nothing behind.
+        """
+
+
+@dataclass
+class _Job:
+    """A checkout, and the experiment that runs in it."""
+
+    folder: Path
+    experiment: Experiment
+    process: subprocess.Popen[bytes]
+    log: Path
+    started: float = field(default_factory=time.monotonic)
+
+
+class LocalExecutor:
+    """Runs experiments on this machine, `jobs` at a time, each in a process group of its own.
+
+    Args:
+        root: of the repository.
+        jobs: how many at a time.
+    """
+
+    def __init__(self, root: Path, jobs: int) -> None:
+        self.root = root
+        self.jobs = jobs
+
+    def run(
+        self, experiments: Sequence[Experiment], snapshot: Snapshot
+    ) -> Generator[Outcome, None, None]:
+        """Run each experiment from `snapshot` and yield how it ended, as soon as it did.
+
+        The output of one that failed stays in .dvc/tmp/compare/NAME.log.
+
+        Raises:
+            SetupError: another comparison runs in this repository.
+        """
+        waiting = deque(experiments)
+        with _alone(self.root / WORK) as folder:
+            free = [folder / str(number) for number in range(min(self.jobs, len(waiting)))]
+            running: list[_Job] = []
+            try:
+                while waiting or running:
+                    while waiting and free:
+                        running.append(self._start(free.pop(), waiting.popleft(), snapshot))
+                    ended = [job for job in running if job.process.poll() is not None]
+                    for job in ended:
+                        running.remove(job)
+                        outcome = _outcome(job)
+                        free.append(job.folder)
+                        yield outcome
+                    if not ended:
+                        time.sleep(POLL_SECONDS)
+            finally:
+                for job in running:
+                    _stop(job)
+
+    def _start(self, folder: Path, experiment: Experiment, snapshot: Snapshot) -> _Job:
+        if not folder.exists():
+            self._check_out(folder, snapshot)
+        git.run("reset", "--quiet", "--hard", snapshot.commit, cwd=folder)
+        git.run("clean", "--quiet", "--force", "-d", cwd=folder)
+        (folder / PARAMS_FILE).write_bytes(experiment.params)
+        log = self.root / WORK / f"{experiment.name}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "dvc", "repro"],
+                cwd=folder,
+                env=_environment(folder, experiment, snapshot),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # a group to stop, and no Ctrl-C of the terminal
+            )
+        return _Job(folder, experiment, process, log)
+
+    def _check_out(self, folder: Path, snapshot: Snapshot) -> None:
+        """Make a checkout that has its own working tree and lock, and shares everything else."""
+        git.run(
+            *("clone", "--quiet", "--shared", "--no-checkout", str(self.root), str(folder)),
+            cwd=self.root,
+        )
+        git.run("checkout", "--quiet", "--detach", snapshot.commit, cwd=folder)
+        _share_cache(self.root, folder)
+
+
+def _share_cache(root: Path, folder: Path) -> None:
+    """Give a checkout the local settings of the repository, and its cache."""
+    from dvc.config import Config
+    from dvc.repo import Repo
+
+    with Repo(str(root)) as repo:
+        local: dict[str, Any] = repo.config.read("local")
+        local.setdefault("cache", {})["dir"] = repo.cache.local_cache_dir
+    with Config(str(folder / ".dvc"), validate=False).edit("local") as settings:
+        settings.update(local)
+
+
+def _environment(folder: Path, experiment: Experiment, snapshot: Snapshot) -> dict[str, str]:
+    """What the processes of an experiment find in their environment."""
+    inherited: Mapping[str, str] = git.undirected(os.environ)
+    return {
+        **{name: value for name, value in inherited.items() if not name.startswith("DVC_")},
+        # `python` in dvc.yaml means the one that runs this.
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{inherited.get('PATH', '')}",
+        "DVC_NO_ANALYTICS": "1",
+        "DVC_SITE_CACHE_DIR": str(folder / ".dvc/tmp/site"),  # goes with the checkout
+        "DVC_EXP_NAME": experiment.name,  # as DVC itself tells its experiments
+        "DVC_EXP_BASELINE_REV": snapshot.baseline,
+    }
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[Path]:
+    """Hand out an empty folder for checkouts, to one process of a repository at a time.
+
+    What a process that was killed left there is removed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    checkouts = folder / "checkouts"
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process
+        except BlockingIOError:
+            raise SetupError(
+                "another comparison is running in this repository",
+                where=str(folder),
+                todo="wait for it, or stop it with Ctrl-C",
+            ) from None
+        _remove(checkouts)
+        try:
+            yield checkouts
+        finally:
+            _remove(checkouts)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, even while a process that was stopped still ends in it."""
+    for _ in range(50):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(POLL_SECONDS)
+    shutil.rmtree(folder)
+
+
+def _stop(job: _Job) -> None:
+    """End every process of a job. Its checkout goes with it, so there is nothing to tidy."""
+    with suppress(ProcessLookupError):
+        os.killpg(job.process.pid, signal.SIGKILL)
+    job.process.wait()
+
+
+def _outcome(job: _Job) -> Outcome:
+    seconds = time.monotonic() - job.started
+    _stop(job)  # a stage outlives a DVC that was killed
+    if job.process.returncode == 0:
+        job.log.unlink()
+        return Outcome(job.experiment, seconds, _changed_files(job.folder))
+    text = job.log.read_text(encoding="utf-8", errors="replace")
+    problem = _problem(text, job.process.returncode)
+    return Outcome(
+        job.experiment, seconds, {}, problem=problem, diverged=problem.startswith(DIVERGED)
+    )
+
+
+def _changed_files(folder: Path) -> dict[str, bytes | None]:
+    """Read the files that git keeps and that a run left changed."""
+    git.run("add", "--all", cwd=folder)
+    listed = git.run("diff", "--cached", "--name-only", "--no-renames", "-z", "HEAD", cwd=folder)
+    names = [os.fsdecode(name) for name in listed.split(b"\0") if name]
+    return {
+        name: (folder / name).read_bytes() if (folder / name).exists() else None for name in names
+    }
+
+
+def _problem(log: str, status: int) -> str:
+    """Find in the output of a run why it failed."""
+    if status < 0:
+        return f"it was killed by {signal.Signals(-status).name}"
+    # A stage's own words, as core.runner prints them, or else those of DVC.
+    told = re.findall(r"^error: .*(?:\n  \w+: .*(?:\n {12}.*)*)*", log, re.MULTILINE)
+    if told:
+        return str(told[-1])
+    failed = re.findall(r"^ERROR: (.*)", log, re.MULTILINE)
+    reason = str(failed[-1]) if failed else f"dvc repro ended with status {status}"
+    return re.sub(r"exited with (-9|137)$", "which was killed by SIGKILL", reason)
