@@ -3,7 +3,10 @@
 PYTHON ?= python3
 VENV = PATH="$(CURDIR)/.venv/bin:$$PATH"
 
-.PHONY: repro verify test test-slow check format lock
+# What `make compare` compares: make compare COMPARE="train.batch_size=50,100 --seeds 5"
+COMPARE ?= train.lr=0.001,0.003,0.01,0.03,0.1,0.3,1 --seeds 3
+
+.PHONY: repro verify test test-slow check format lock compare
 
 repro: .venv/requirements.lock
 	@$(VENV) python -m dvc repro
@@ -13,6 +16,9 @@ repro: .venv/requirements.lock
 # and options: make verify REV=v1.0 ARGS="--cpu Nehalem"
 verify: .venv/requirements.lock
 	@$(VENV) python -m tools.verify $(ARGS) $(REV)
+
+compare: .venv/requirements.lock
+	@$(VENV) python -m tools.compare $(COMPARE)
 
 test: .venv/requirements.lock
 	@$(VENV) python -m pytest -n 2 --dist loadfile -m "not slow"
