@@ -16,7 +16,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
 
@@ -75,16 +75,18 @@ def main(settings: list[str], seeds: int | None, jobs: int | None, force: bool) 
         check_names_are_free(root, snapshot, to_run)
 
     jobs = min(jobs or jobs_that_fit(), max(1, len(to_run)))
-    print(
-        f"{len(planned)} experiments: {len(planned) - len(to_run)} ran before, "
-        f"{len(to_run)} to run, {jobs} at a time",
-        flush=True,
-    )
+    plan = f"{len(planned)} experiments: {len(planned) - len(to_run)} ran before"
+    print(f"{plan}, {len(to_run)} to run, {jobs} at a time" if to_run else plan, flush=True)
     problems = {}
-    for outcome in run_all(LocalExecutor(root, jobs), to_run, snapshot):
-        found[outcome.experiment.name] = experiments.record(root, snapshot, outcome)
-        if outcome.problem and not outcome.diverged:
-            problems[outcome.experiment.name] = outcome.problem
+    try:
+        with closing(run_all(LocalExecutor(root, jobs), to_run, snapshot)) as outcomes:
+            for outcome in outcomes:
+                found[outcome.experiment.name] = experiments.record(root, snapshot, outcome)
+                if outcome.problem and not outcome.diverged:
+                    problems[outcome.experiment.name] = outcome.problem
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        raise
 
     known = [each for each in found.values() if each is not None]
     if any(isinstance(each, Result) for each in known):
@@ -126,8 +128,10 @@ def jobs_that_fit() -> int:
     return max(1, processors // (chosen.train.threads or processors))
 
 
-def run_all(executor: Executor, to_run: list[Experiment], snapshot: Snapshot) -> Iterator[Outcome]:
-    """Run experiments, print a line as each ends, and on Ctrl-C what was reached."""
+def run_all(
+    executor: Executor, to_run: list[Experiment], snapshot: Snapshot
+) -> Generator[Outcome, None, None]:
+    """Run experiments and print a line as each ends."""
     width = len(str(len(to_run)))
     bar = tqdm(total=len(to_run), unit="run", leave=False, disable=None)
     with bar, closing(executor.run(to_run, snapshot)) as outcomes:
