@@ -6,7 +6,7 @@ VENV = PATH="$(CURDIR)/.venv/bin:$$PATH"
 # What `make compare` compares: make compare COMPARE="train.batch_size=50,100 --seeds 5"
 COMPARE ?= train.lr=0.001,0.003,0.01,0.03,0.1,0.3,1 --seeds 3
 
-.PHONY: repro verify test test-slow check format lock compare
+.PHONY: repro verify test test-slow check format lock compare exp
 
 repro: .venv/requirements.lock
 	@$(VENV) python -m dvc repro
@@ -16,6 +16,11 @@ repro: .venv/requirements.lock
 # and options: make verify REV=v1.0 ARGS="--cpu Nehalem"
 verify: .venv/requirements.lock
 	@$(VENV) python -m tools.verify $(ARGS) $(REV)
+
+# One experiment in this folder, and what it changed: make exp SET="train.lr=0.1 train.epochs=10"
+exp: .venv/requirements.lock
+	@$(VENV) python -m dvc exp run $(addprefix -S ,$(SET))
+	@$(VENV) python -m dvc exp diff
 
 compare: .venv/requirements.lock
 	@$(VENV) python -m tools.compare $(COMPARE)
