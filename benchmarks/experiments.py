@@ -1,0 +1,52 @@
+"""What a comparison costs beside the stages that it runs.
+
+    python -m benchmarks.experiments
+
+`python -m tools.compare` with eight learning rates, two at a time, in turn with
+eight times the bare stages (train, evaluate, test_report as three commands, one
+after the other, no DVC) divided by two. The ratio counts everything: DVC, git,
+the checkouts, the start of the tool, and its page.
+
+Reads the committed project from its own clone; nothing here is changed.
+"""
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+
+from benchmarks.pipeline import run, seconds
+from benchmarks.side_by_side import ratio, spread
+
+RATES = ("0.001", "0.003", "0.01", "0.03", "0.1", "0.3", "1", "0.5")
+JOBS = 2
+STAGES = ("train", "evaluate", "test_report")
+
+
+def main() -> None:
+    """Measure and print the ratio."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--rounds", type=int, default=3, help="times each is measured")
+    rounds = parser.parse_args().rounds
+    compared, bare = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        clone = Path(folder) / "clone"
+        run("git", "clone", "--quiet", ".", str(clone), cwd=Path.cwd())
+        run("dvc", "repro", cwd=clone)
+        run("git", "checkout", "--quiet", ".", cwd=clone)
+        for number in range(rounds):
+            # A seed of its own each round: nothing comes from the run cache.
+            settings = (f"train.lr={','.join(RATES)}", f"train.seed={number}")
+            command = ("python", "-m", "tools.compare", *settings, "--jobs", str(JOBS))
+            compared.append(seconds(*command, cwd=clone))
+            one = sum(seconds("python", "-m", f"stages.{stage}", cwd=clone) for stage in STAGES)
+            bare.append(len(RATES) * one / JOBS)
+            run("git", "checkout", "--quiet", ".", cwd=clone)
+    print(f"processors                    {len(os.sched_getaffinity(0))}")
+    print(f"{len(RATES)} experiments, {JOBS} at a time    {spread(compared, 1)} s")
+    print(f"{len(RATES)} x the bare stages / {JOBS}      {spread(bare, 1)} s")
+    print(f"ratio                         {ratio(compared, bare):.2f}")
+
+
+if __name__ == "__main__":
+    main()
