@@ -3,10 +3,7 @@
 PYTHON ?= python3
 VENV = PATH="$(CURDIR)/.venv/bin:$$PATH"
 
-# What `make compare` compares: make compare COMPARE="train.batch_size=50,100 --seeds 5"
-COMPARE ?= train.lr=0.001,0.003,0.01,0.03,0.1,0.3,1 --seeds 3
-
-.PHONY: repro verify test test-slow check format lock compare exp
+.PHONY: repro verify test test-slow check format lock compare exp fresh
 
 repro: .venv/requirements.lock
 	@$(VENV) python -m dvc repro
@@ -24,6 +21,10 @@ exp: .venv/requirements.lock
 
 compare: .venv/requirements.lock
 	@$(VENV) python -m tools.compare $(COMPARE)
+
+# Whether dvc.lock belongs to the code: `make fresh REV=main` for a commit.
+fresh: .venv/requirements.lock
+	@$(VENV) python -m tools.fresh $(REV)
 
 test: .venv/requirements.lock
 	@$(VENV) python -m pytest -n 2 --dist loadfile -m "not slow"

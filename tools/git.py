@@ -83,6 +83,28 @@ def commit_of(revision: str) -> str:
         ) from None
 
 
+def exists(revision: str) -> bool:
+    """Say whether there is such a commit."""
+    try:
+        run("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+    except SetupError:
+        return False
+    return True
+
+
+def merge_base(one: str, other: str) -> str | None:
+    """Return the commit where two branches part, or None if the history does not show it."""
+    try:
+        return line("merge-base", one, other)
+    except SetupError:
+        return None
+
+
+def is_shallow() -> bool:
+    """Say whether the history is cut off, as in a clone with --depth."""
+    return line("rev-parse", "--is-shallow-repository") == "true"
+
+
 def files_of(commit: str) -> set[str]:
     """Return the paths of all files in a commit."""
     return set(filter(None, run("ls-tree", "-r", "-z", "--name-only", commit).decode().split("\0")))
