@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV = PATH="$(CURDIR)/.venv/bin:$$PATH"
 
-.PHONY: repro verify test test-slow check format lock compare exp fresh
+.PHONY: repro verify test test-slow check format lock compare exp fresh review
 
 repro: .venv/requirements.lock
 	@$(VENV) python -m dvc repro
@@ -26,6 +26,10 @@ compare: .venv/requirements.lock
 fresh: .venv/requirements.lock
 	@$(VENV) python -m tools.fresh $(REV)
 
+# What this branch does to the metrics: `make review SEEDS=5` compares the recipes.
+review: .venv/requirements.lock
+	@$(VENV) python -m tools.review $(BASE) $(HEAD) $(if $(SEEDS),--seeds $(SEEDS))
+
 test: .venv/requirements.lock
 	@$(VENV) python -m pytest -n 2 --dist loadfile -m "not slow"
 
@@ -36,6 +40,7 @@ check: .venv/requirements.lock
 	@$(VENV) ruff format --check .
 	@$(VENV) ruff check .
 	@$(VENV) mypy
+	@$(VENV) check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
 format: .venv/requirements.lock
 	@$(VENV) ruff format .

@@ -22,15 +22,17 @@ class Snapshot:
     """A state of the project; make one by `working_tree` or `revision`."""
 
     name: str  # for a reader: "the working tree", "main"
-    commit: str | None  # None is the working tree
+    commit: str | None  # None is what lies in `folder`
+    folder: Path = Path()
     known: dict[str, bytes | None] = field(default_factory=dict, repr=False)  # what was read
 
     def files(self) -> list[str]:
         """Return the paths of all files, without those that git ignores, in order."""
         if self.commit:
             return sorted(_files_of(self.commit))
-        listed = git.git("ls-files", "-z", "--cached", "--others", "--exclude-standard").decode()
-        return sorted({name for name in listed.split("\0") if name and Path(name).is_file()})
+        kinds = ("--cached", "--others", "--exclude-standard")
+        listed = git.git("ls-files", "-z", *kinds, folder=self.folder).decode().split("\0")
+        return sorted({name for name in listed if name and (self.folder / name).is_file()})
 
     def read(self, path: str) -> bytes | None:
         """Return the bytes of a file, or None if there is none."""
@@ -81,7 +83,7 @@ class Snapshot:
             known = path in _files_of(self.commit)
             return git.content(self.commit, f"./{path}") if known else None
         try:
-            return Path(path).read_bytes()
+            return (self.folder / path).read_bytes()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
 
