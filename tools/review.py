@@ -116,7 +116,8 @@ def gather(before: Side, after: Side, seeds: int | None) -> dict[str, Any]:
     if seeds and not other_images:
         trained = recipes.train(before.snapshot, after.snapshot, seeds)
     test = compared.get("test")
-    found = verdict.headline(test, trained, obstacle)
+    one_recipe = recipes.one(before.snapshot, after.snapshot)
+    found = verdict.headline(test, trained, obstacle, one_recipe=one_recipe)
     spread = recipes.saved_spread(before.snapshot, after.snapshot)
     moved_by = compared["validation"].difference.mean if "validation" in compared else None
     said = [
@@ -150,7 +151,7 @@ def gather(before: Side, after: Side, seeds: int | None) -> dict[str, Any]:
         "test": test,
         "classes": verdict.by_class(test, after) if test else [],
         "trained": trained,
-        "one_recipe": recipes.one(before.snapshot, after.snapshot),
+        "one_recipe": one_recipe,
         "spread": spread,
         "charts": exhibits.charts(before, after),
         "pictures": drawn,

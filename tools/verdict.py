@@ -150,7 +150,11 @@ def whole_obstacle(before: Side, after: Side) -> Obstacle | None:
 
 
 def headline(
-    compared: Compared | None, trained: Trained | None, obstacle: Obstacle | None
+    compared: Compared | None,
+    trained: Trained | None,
+    obstacle: Obstacle | None,
+    *,
+    one_recipe: bool = False,
 ) -> Verdict:
     """Put the verdict in words: on two recipes if several seeds of each are there.
 
@@ -158,6 +162,8 @@ def headline(
         compared: two models on the test set, if they can be compared.
         trained: several seeds of each recipe, if they were trained.
         obstacle: why there is neither.
+        one_recipe: whether the two sides differ by their seed alone. Then no p
+            makes one better: another seed does as much.
     """
     if trained:
         before, after = float(np.mean(trained.before)), float(np.mean(trained.after))
@@ -172,9 +178,12 @@ def headline(
     kind, words = _words(
         compared.difference, "of these two models, the new one is", "these two models"
     )
+    if one_recipe:
+        kind = "same"
+        words = "No difference beyond noise: both sides are one recipe, with two seeds"
     if not len(compared.fixed) + len(compared.broken):
         return Verdict(
-            kind, words, f"Both get the same {images} right, {wording.share(compared.after)}"
+            kind, words, f"Both get the same of {images} right, {wording.share(compared.after)}"
         )
     figures = _figures(compared.before, compared.after, compared.difference)
     return Verdict(kind, words, f"{figures}, {images}")
