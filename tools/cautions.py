@@ -38,7 +38,7 @@ def uncommitted(working_tree: Snapshot) -> list[str]:
 
 def chosen_on_test(before: Snapshot, after: Snapshot) -> list[str]:
     """Warn if the test set was looked at again and again while parameters were tried."""
-    listed = git.git("rev-list", "--no-merges", f"{before.commit}..{after.commit or 'HEAD'}")
+    listed = git.run("rev-list", "--no-merges", f"{before.commit}..{after.commit or 'HEAD'}")
     states = [(snapshots.revision(commit), f"{commit}~1") for commit in listed.decode().split()]
     if after.commit is None:
         states.insert(0, (after, "HEAD"))

@@ -152,7 +152,7 @@ def _runs(snapshot: Snapshot, seeds: list[int]) -> Iterator[Predictions]:
         folder = Path(name)
         for path in snapshot.files():
             files.write_bytes(folder / path, snapshot.read(path) or b"")
-        git.git("init", "--quiet", folder=folder)  # DVC looks for its root
+        git.run("init", "--quiet", cwd=folder)  # DVC looks for its root
         for seed in seeds:
             _set_seed(folder / fresh.PARAMS, seed, snapshot)
             _rebuild(folder, seed, snapshot)
@@ -184,7 +184,7 @@ def _rebuild(folder: Path, seed: int, snapshot: Snapshot) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "dvc", "repro"],
         cwd=folder,
-        env=git.environment() | {"PATH": f"{python}{os.pathsep}{os.environ['PATH']}"},
+        env=git.undirected(os.environ) | {"PATH": f"{python}{os.pathsep}{os.environ['PATH']}"},
         capture_output=True,
         text=True,
         encoding="utf-8",
@@ -201,7 +201,7 @@ def _rebuild(folder: Path, seed: int, snapshot: Snapshot) -> None:
 
 def _experiments() -> list[str]:
     """The commits of the saved experiments: refs/exps/<commit they began at>/<name>."""
-    listed = git.git("for-each-ref", "--format=%(objectname) %(refname)", "refs/exps").decode()
+    listed = git.run("for-each-ref", "--format=%(objectname) %(refname)", "refs/exps").decode()
     pairs = [line.split(" ", 1) for line in listed.splitlines()]
     # refs/exps/ab/cdef.../name has five parts; stashes and DVC's own marks have fewer.
     return [commit for commit, name in pairs if len(name.split("/")) == 5]

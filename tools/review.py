@@ -66,7 +66,7 @@ def choose(base: str | None, head: str | None) -> tuple[Snapshot, Snapshot]:
     after = snapshots.revision(head) if head else snapshots.working_tree()
     if base:
         return snapshots.revision(base), after
-    git.git("rev-parse", "--git-dir")  # says so where there is no repository
+    git.run("rev-parse", "--git-dir")  # says so where there is no repository
     main = next((name for name in MAIN if git.exists(name)), None)
     if main is None:
         raise SetupError(

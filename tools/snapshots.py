@@ -31,7 +31,7 @@ class Snapshot:
         if self.commit:
             return sorted(_files_of(self.commit))
         kinds = ("--cached", "--others", "--exclude-standard")
-        listed = git.git("ls-files", "-z", *kinds, folder=self.folder).decode().split("\0")
+        listed = git.run("ls-files", "-z", *kinds, cwd=self.folder).decode().split("\0")
         return sorted({name for name in listed if name and (self.folder / name).is_file()})
 
     def read(self, path: str) -> bytes | None:
