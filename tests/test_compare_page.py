@@ -18,7 +18,7 @@ CALL = "python -m tools.compare train.lr=0.1,0.2 --seeds 2"
 
 
 def experiment(lr: float, seed: int) -> Experiment:
-    return Experiment(f"lr-{lr}-seed-{seed}", f"lr-{lr}", {"train.lr": lr}, seed, b"")
+    return Experiment(f"lr-{lr}-seed-{seed}", f"lr-{lr}", {"train.lr": lr}, seed, "portable", b"")
 
 
 def result(lr: float, seed: int, wrong: range, *, loss: float, first_image: int = 0) -> Result:
@@ -115,7 +115,13 @@ def test_values_within_a_factor_of_ten_and_names_have_no_logarithmic_axis() -> N
     assert near["type"] == "quantitative"
     assert "type" not in near["scale"]
     named = [
-        Result(Experiment(n, n, {"train.keep": n}, 1, b""), 1, 1, one.history, one.predictions)
+        Result(
+            Experiment(n, n, {"train.keep": n}, 1, "portable", b""),
+            1,
+            1,
+            one.history,
+            one.predictions,
+        )
         for n, one in zip(("last", "best"), BEST, strict=True)
     ]
     assert charts.specs(comparison(*named))["loss"]["layer"][0]["encoding"]["x"]["type"] == (

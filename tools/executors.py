@@ -21,16 +21,18 @@ import sys
 import time
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from core import numerics
 from core.errors import SetupError
 from core.params import PARAMS_FILE
 from tools import git
 from tools.experiments import Outcome, Snapshot
 from tools.grid import Experiment
+from tools.preloaded import preloaded
 
 WORK = Path(".dvc/tmp/compare")  # DVC keeps .dvc/tmp out of git
 DIVERGED = "error: the training diverged"  # how core.training begins to say it
@@ -83,13 +85,15 @@ class LocalExecutor:
             SetupError: another comparison runs in this repository.
         """
         waiting = deque(experiments)
-        with _alone(self.root / WORK) as folder:
+        with _alone(self.root / WORK) as folder, _pythons(experiments) as pythons:
             free = [folder / str(number) for number in range(min(self.jobs, len(waiting)))]
             running: list[_Job] = []
             try:
                 while waiting or running:
                     while waiting and free:
-                        running.append(self._start(free.pop(), waiting.popleft(), snapshot))
+                        running.append(
+                            self._start(free.pop(), waiting.popleft(), snapshot, pythons)
+                        )
                     ended = [job for job in running if job.process.poll() is not None]
                     for job in ended:
                         running.remove(job)
@@ -102,22 +106,25 @@ class LocalExecutor:
                 for job in running:
                     _stop(job)
 
-    def _start(self, folder: Path, experiment: Experiment, snapshot: Snapshot) -> _Job:
+    def _start(
+        self, folder: Path, experiment: Experiment, snapshot: Snapshot, pythons: Mapping[str, Path]
+    ) -> _Job:
         if not folder.exists():
             self._check_out(folder, snapshot)
         git.run("reset", "--quiet", "--hard", snapshot.commit, cwd=folder)
         git.run("clean", "--quiet", "--force", "-d", cwd=folder)
         (folder / PARAMS_FILE).write_bytes(experiment.params)
         log = self.root / WORK / f"{experiment.name}.log"
+        python = pythons[experiment.numerics]
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "dvc", "repro"],
+                [python / "python", "-m", "dvc", "repro"],
                 cwd=folder,
-                env=_environment(folder, experiment, snapshot),
+                env=_environment(python, folder, experiment, snapshot),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # a group to stop, and no Ctrl-C of the terminal
+                process_group=0,  # to be stopped as one, and no Ctrl-C of the terminal
             )
         return _Job(folder, experiment, process, log)
 
@@ -143,13 +150,35 @@ def _share_cache(root: Path, folder: Path) -> None:
         settings.update(local)
 
 
-def _environment(folder: Path, experiment: Experiment, snapshot: Snapshot) -> dict[str, str]:
+@contextmanager
+def _pythons(experiments: Sequence[Experiment]) -> Iterator[Mapping[str, Path]]:
+    """Find for each numerics the folder of the `python` to run with: this one, or a quick one.
+
+    Only portable numerics are known before a stage reads its params.yaml, and
+    have no threads or devices that a copy of a process could not take over.
+    """
+    pythons = {name: Path(sys.executable).parent for name in ("portable", "fast")}
+    with ExitStack() as stack:
+        if any(experiment.numerics == "portable" for experiment in experiments):
+            variables = numerics.PORTABLE_KERNELS | numerics.WAITING
+            pythons["portable"] = stack.enter_context(preloaded(variables, _inherited()))
+        yield pythons
+
+
+def _inherited() -> dict[str, str]:
+    """The environment of this process, without what would lead git and DVC elsewhere."""
+    environment = git.undirected(os.environ)
+    return {name: value for name, value in environment.items() if not name.startswith("DVC_")}
+
+
+def _environment(
+    python: Path, folder: Path, experiment: Experiment, snapshot: Snapshot
+) -> dict[str, str]:
     """What the processes of an experiment find in their environment."""
-    inherited: Mapping[str, str] = git.undirected(os.environ)
+    inherited = _inherited()
     return {
-        **{name: value for name, value in inherited.items() if not name.startswith("DVC_")},
-        # `python` in dvc.yaml means the one that runs this.
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{inherited.get('PATH', '')}",
+        **inherited,
+        "PATH": f"{python}{os.pathsep}{inherited.get('PATH', '')}",  # `python` of dvc.yaml
         "DVC_NO_ANALYTICS": "1",
         "DVC_SITE_CACHE_DIR": str(folder / ".dvc/tmp/site"),  # goes with the checkout
         "DVC_EXP_NAME": experiment.name,  # as DVC itself tells its experiments

@@ -29,6 +29,7 @@ class Experiment:
         recipe: the name without the seed: what is compared with each other.
         settings: the value of each knob on the command line but the seed.
         seed: of the training.
+        numerics: `portable` or `fast`.
         params: the whole of its params.yaml.
     """
 
@@ -36,6 +37,7 @@ class Experiment:
     recipe: str
     settings: dict[str, Any] = field(compare=False)
     seed: int
+    numerics: str
     params: bytes = field(repr=False)
 
 
@@ -86,6 +88,7 @@ def plan(settings: Sequence[str], seeds: int | None, params_file: Path) -> list[
             recipe=recipe or "as-it-is",
             settings={key: value for key, value in chosen.items() if key != SEED},
             seed=int(_lookup(SEED, changed_values)),
+            numerics=_lookup("numerics", changed_values),
             params=changed,
         )
         known = experiments.setdefault(experiment.name, experiment)
