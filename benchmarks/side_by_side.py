@@ -6,6 +6,7 @@ called with `--variant NAME ...`, prints one JSON object.
 """
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -27,7 +28,10 @@ def take_turns(module: str, variants: Sequence[Variant], rounds: int) -> Results
 def run(module: str, variant: Variant) -> dict[str, float]:
     """Run one variant once."""
     command = [sys.executable, "-m", module, "--variant", *variant]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    # Threads sleep while they wait: else the variants with several would be
+    # slowed many times over by whatever else runs on the machine.
+    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
     result: dict[str, float] = json.loads(done.stdout)
     return result
 
