@@ -151,7 +151,7 @@ def compared(rebuilt: Project, tmp_path_factory: pytest.TempPathFactory) -> Proj
 @pytest.mark.slow
 def test_one_that_is_killed_is_named_and_the_others_go_on(compared: Project) -> None:
     told = compared.read("first.txt")
-    assert told.startswith("1\n12 experiments: 0 ran before, 12 to run, 2 at a time\n")
+    assert told.startswith("1\n12 experiments, 0 of them ran before; 12 to run, 2 at a time\n")
     assert len(re.findall(r"^ *\d+/12  done ", told, re.MULTILINE)) == 10
     assert re.search(r"^ *\d+/12  diverged .* lr-1e\+38$", told, re.MULTILINE)
     assert re.search(rf"^ *\d+/12  failed .* lr-{KILLED}$", told, re.MULTILINE)
@@ -185,12 +185,26 @@ def test_one_that_diverged_is_remembered_with_its_epoch_step_and_rate(compared: 
 def test_a_second_call_runs_only_what_is_missing(compared: Project) -> None:
     before = experiments(compared)
     printed = compared.must(*COMPARE, *TWELVE)
-    assert printed.startswith("12 experiments: 11 ran before, 1 to run, 1 at a time\n1/1  done ")
+    assert printed.startswith(
+        "12 experiments, 11 of them ran before; 1 to run, 1 at a time\n1/1  done "
+    )
     after = experiments(compared)
     assert after.pop(f"lr-{KILLED}")
     assert after == before
     assert val_of(compared, experiments(compared)[f"lr-{KILLED}"]) == trained(compared, 0.07)
     assert not (compared.folder / WORK / f"lr-{KILLED}.log").exists()
+
+
+@pytest.mark.slow
+def test_dvc_itself_finds_the_very_same_results(compared: Project) -> None:
+    compared.must("dvc", "exp", "run", "--name", "plain", "-S", "train.lr=0.3", "--force")
+    tree = experiments(compared)
+    assert compared.must("git", "diff", "--stat", tree["plain"], tree["lr-0.3"]) == ""
+    assert compared.must("git", "log", "-1", "--format=%P", tree["plain"]) == compared.must(
+        "git", "log", "-1", "--format=%P", tree["lr-0.3"]
+    )
+    compared.must("dvc", "exp", "remove", "plain")
+    compared.must("git", "checkout", "--quiet", ".")
 
 
 @pytest.mark.slow
@@ -238,7 +252,7 @@ def test_ctrl_c_leaves_a_state_that_the_next_call_continues(project: Project) ->
     arguments = ("train.lr=0.05,0.2", "--seeds", "2", "--jobs", "2")
     comparison = start(project, *arguments)
     assert comparison.stdout
-    assert comparison.stdout.readline().startswith("4 experiments: 0 ran before, 4 to run")
+    assert comparison.stdout.readline().startswith("4 experiments, 0 of them ran before; 4 to run")
     first = comparison.stdout.readline()
     assert first.startswith("1/4  done ")
     wait_for(lambda: bool(processes_of(project)), "the next experiments")
@@ -257,7 +271,9 @@ def test_ctrl_c_leaves_a_state_that_the_next_call_continues(project: Project) ->
 
     printed = project.must(*COMPARE, *arguments)
 
-    assert printed.startswith(f"4 experiments: {len(ran)} ran before, {4 - len(ran)} to run")
+    assert printed.startswith(
+        f"4 experiments, {len(ran)} of them ran before; {4 - len(ran)} to run"
+    )
     now = experiments(project)
     assert ran.items() <= now.items()
     assert val_of(project, now["lr-0.2-seed-2"]) == trained(project, 0.2, seed=2)

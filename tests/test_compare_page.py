@@ -68,7 +68,7 @@ def test_the_table_gives_mean_and_standard_deviation_of_a_sample() -> None:
     [
         (BEST, "Best on validation: train.lr 0.1."),
         ((*BEST, *WORSE), "It beats every other beyond noise."),
-        ((*BEST, *LEVEL), "It beats none of the others beyond noise: train.lr 0.2."),
+        ((*BEST, *LEVEL), "It beats none of the others beyond noise."),
         (
             (*BEST, *WORSE, *LEVEL),
             "It does not beat train.lr 0.2 beyond noise; it beats every other.",
@@ -91,7 +91,10 @@ def test_recipes_validated_on_different_images_are_not_tested() -> None:
 
 def test_one_seed_is_said_to_tell_nothing_of_training() -> None:
     ranked = comparison(BEST[0], WORSE[0])
-    assert "paired t-test over the images. One seed says nothing" in compare_page.method(ranked)
+    assert (
+        "One run, of train.seed 1, on 2,000 validation images. p: paired t-test over"
+        in compare_page.method(ranked)
+    )
     assert compare_page.row(ranked, ranked.recipes[0])[1] == "0.9500"
 
 
@@ -127,6 +130,13 @@ def test_values_within_a_factor_of_ten_and_names_have_no_logarithmic_axis() -> N
     assert charts.specs(comparison(*named))["loss"]["layer"][0]["encoding"]["x"]["type"] == (
         "ordinal"
     )
+
+
+def test_values_are_written_on_the_axis_as_they_are() -> None:
+    runs = [result(lr, 1, range(100), loss=0.3) for lr in (10.0, 25.0, 50.0)]
+    spec = charts.specs(comparison(*runs))["accuracy"] | {"width": 300}
+    drawn = vl_convert.vegalite_to_svg(spec, vl_version="6.4")
+    assert re.findall(r">(\d+)</text>", drawn) == ["10", "25", "50"]
 
 
 def test_the_curves_are_means_over_the_seeds_from_the_first_epoch_on() -> None:

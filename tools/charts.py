@@ -302,7 +302,12 @@ def _knob_axis(comparison: Comparison, knob: str) -> Spec:
         return axis | {"type": "ordinal", "sort": None, "axis": {"labelAngle": 0}}
     different = sorted(set(numbers))
     axis["type"] = "quantitative"
-    axis["axis"] = {"values": different, "grid": False, "labelOverlap": True, "format": "~g"}
+    axis["axis"] = {
+        "values": different,
+        "grid": False,
+        "labelOverlap": True,
+        "labelExpr": "'' + datum.value",  # as it is: Vega would round it by the others
+    }
     if different[0] > 0 and different[-1] >= 10 * different[0]:
         # Air beside the outermost points, and no ticks between the values.
         low, high = different[0] / 1.5, different[-1] * 1.5

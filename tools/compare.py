@@ -75,8 +75,8 @@ def main(settings: list[str], seeds: int | None, jobs: int | None, force: bool) 
         check_names_are_free(root, snapshot, to_run)
 
     jobs = min(jobs or jobs_that_fit(), max(1, len(to_run)))
-    plan = f"{len(planned)} experiments: {len(planned) - len(to_run)} ran before"
-    print(f"{plan}, {len(to_run)} to run, {jobs} at a time" if to_run else plan, flush=True)
+    plan = f"{len(planned)} experiments, {len(planned) - len(to_run)} of them ran before"
+    print(f"{plan}; {len(to_run)} to run, {jobs} at a time" if to_run else plan, flush=True)
     problems = {}
     try:
         with closing(run_all(LocalExecutor(root, jobs), to_run, snapshot)) as outcomes:

@@ -14,6 +14,7 @@ from tools.ranking import LEVEL, Comparison, Recipe, mean_and_deviation
 TEMPLATE = Path("tools/compare.html.j2")
 VEGA_LITE = "6.4"  # of those that vl-convert brings along
 PICTURE_WIDTH = 400  # pixels of each chart
+NAMED = 2  # how many recipes a sentence names
 
 # Runs in the page once Vega is there: draws each chart, and again when the
 # reader's system turns dark or light.
@@ -114,7 +115,7 @@ def verdict(comparison: Comparison) -> str:
     best = comparison.best
     if best is None:
         return "No recipe finished with every seed, so none is called the best."
-    said = f"Best on validation: {_said(comparison, best)}."
+    said = f"Best on validation: {_said(best)}."
     if comparison.caveat:
         return f"{said} {comparison.caveat}"
     level = comparison.level_with_best
@@ -123,25 +124,25 @@ def verdict(comparison: Comparison) -> str:
         return said
     if not level:
         return f"{said} It beats every other beyond noise."
-    names = _listed([_said(comparison, recipe) for recipe in level])
     if len(level) == len(tested):
-        return f"{said} It beats none of the others beyond noise: {names}."
+        return f"{said} It beats none of the others beyond noise."
+    if len(level) > NAMED:
+        return f"{said} It beats all but {len(level)} others beyond noise; the table marks them."
+    names = " and ".join(_said(recipe) for recipe in level)
     return f"{said} It does not beat {names} beyond noise; it beats every other."
 
 
 def method(comparison: Comparison) -> str:
     """Say what the numbers are and how they were tested."""
     seeds = ", ".join(str(seed) for seed in comparison.seeds)
-    said = (
-        f"Mean ± standard deviation over train.seed {seeds}, on {comparison.images:,} validation "
-        "images."
-    )
+    of_each = "Mean ± standard deviation over" if len(comparison.seeds) > 1 else "One run, of"
+    said = f"{of_each} train.seed {seeds}, on {comparison.images:,} validation images."
     if comparison.caveat:
         return f"{said} {comparison.caveat}"
     if len(comparison.seeds) == 1:
         return (
-            f"{said} p: paired t-test over the images. One seed says nothing about how much "
-            "a training varies: try --seeds 3."
+            f"{said} p: paired t-test over the images, corrected for all pairs (Holm). One seed "
+            "says nothing about how much a training varies: try --seeds 3."
         )
     return (
         f"{said} Behind: the best's accuracy minus this one's. p: the chance of such a difference "
@@ -156,10 +157,6 @@ def _with_deviation(values: list[float]) -> str:
     return f"{mean:.4f}" if deviation is None else f"{mean:.4f} ± {deviation:.4f}"
 
 
-def _said(comparison: Comparison, recipe: Recipe) -> str:
+def _said(recipe: Recipe) -> str:
     settings = ", ".join(f"{key} {written(value)}" for key, value in recipe.settings.items())
     return settings or recipe.name
-
-
-def _listed(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
