@@ -247,6 +247,23 @@ def test_the_page_holds_what_it_needs_and_nothing_of_the_test_set(compared: Proj
 
 
 @pytest.mark.slow
+def test_an_experiment_of_one_stage_alone_is_not_taken_for_a_finished_one(
+    project: Project,
+) -> None:
+    project.must("dvc", "exp", "run", "--name", "lr-0.2", "-S", "train.lr=0.2", "train")
+    project.must("git", "checkout", "--quiet", ".")
+    stale = experiments(project)["lr-0.2"]
+    assert val_of(project, stale) != trained(project, 0.2)  # those of HEAD: evaluate did not run
+
+    refused = project.run(*COMPARE, "train.lr=0.2")
+    assert refused.returncode == 1
+    assert "found:    lr-0.2: stage evaluate, stage test_report\n" in refused.stderr
+
+    project.must(*COMPARE, "train.lr=0.2", "--force")
+    assert val_of(project, experiments(project)["lr-0.2"]) == trained(project, 0.2)
+
+
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_state_that_the_next_call_continues(project: Project) -> None:
     project.must("git", "checkout", "--quiet", "--detach")  # as good a start as a branch
     arguments = ("train.lr=0.05,0.2", "--seeds", "2", "--jobs", "2")
@@ -369,7 +386,7 @@ def test_experiments_run_the_code_that_is_recorded_whatever_happens_meanwhile(
 
     refused = project.run(*COMPARE, "train.lr=0.05,0.1")
     assert refused.returncode == 1
-    assert "2 experiments of this commit ran with other code" in refused.stderr
+    assert "2 experiments of this commit have these names and ran something else" in refused.stderr
     assert "lr-0.05: core/longer.py, core/training.py" in refused.stderr
 
 

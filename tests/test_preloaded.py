@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -111,7 +113,36 @@ def test_without_the_process_that_waits_python_itself_runs(tmp_path: Path) -> No
             assert run(shell, folder, "-m", "trial.case").stdout == "False\n"
 
 
-def test_nothing_is_left_of_it(tmp_path: Path) -> None:
-    with preloaded.preloaded({}, os.environ) as folder:
-        assert (folder / "python").exists()
+def test_where_no_socket_can_be_made_python_itself_is_offered(tmp_path: Path) -> None:
+    deep = tmp_path / ("a" * 110)  # longer than an address of a socket may be
+    deep.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(deep))
+        with preloaded.preloaded({}, os.environ) as folder:
+            assert folder == Path(sys.executable).parent
+    assert list(deep.iterdir()) == []
+
+
+def test_nothing_is_left_of_it() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(preloaded, "LIBRARIES", ())
+        with preloaded.preloaded({}, os.environ) as folder:
+            assert (folder / "python").exists()
     assert not folder.exists()
+
+
+def test_nothing_is_left_of_it_when_who_started_it_is_killed() -> None:
+    program = (
+        "import os, signal; from tools import preloaded\n"
+        "preloaded.LIBRARIES = ()\n"
+        "with preloaded.preloaded({}, os.environ) as folder:\n"
+        "    print(folder, flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    killed = run(sys.executable, Path(preloaded.__file__).parents[1], "-c", program)
+    assert killed.returncode == -signal.SIGKILL
+    folder = Path(killed.stdout.strip())
+    end = time.monotonic() + 30
+    while folder.exists():
+        assert time.monotonic() < end
+        time.sleep(0.01)

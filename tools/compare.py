@@ -110,7 +110,7 @@ def check_names_are_free(root: Path, snapshot: Snapshot, to_run: list[Experiment
     taken = {name: files for name, files in taken.items() if files}
     if taken:
         raise SetupError(
-            f"{len(taken)} experiments of this commit ran with other code",
+            f"{len(taken)} experiments of this commit have these names and ran something else",
             found="\n".join(f"{name}: {', '.join(files)}" for name, files in taken.items()),
             todo="commit your changes (each commit has experiments of its own), "
             "or replace them with --force",

@@ -6,9 +6,9 @@ run on another machine, as long as DVC's cache gets what they computed.
 
 The one here, `LocalExecutor`, runs `dvc repro` in checkouts of its own, one for
 each of its jobs. They share git's objects and DVC's cache with the repository;
-nobody's working tree is touched. Measured against it: `dvc exp run --temp` makes
-a checkout for each experiment and costs twice DVC's time, and stashes the
-user's changes away while it starts; DVC's queue hangs when its worker dies.
+nobody's working tree is touched. `dvc exp run --temp` would do as well, but makes
+a checkout for each experiment, which costs a third more processor time, and
+while it starts it stashes the user's changes away. DVC's queue is known to hang.
 """
 
 import fcntl

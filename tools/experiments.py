@@ -11,6 +11,7 @@ commit that is checked out, and on top the changes of the working tree. Edits
 made while they run are for the next comparison.
 """
 
+import hashlib
 import io
 import json
 import os
@@ -26,9 +27,10 @@ from core import strict_yaml
 from core.errors import SetupError
 from core.params import PARAMS_FILE
 from tools import git
-from tools.grid import Experiment
+from tools.grid import Experiment, lookup
 
 PIPELINE = Path("dvc.yaml")
+LOCK = "dvc.lock"
 EVALUATION = "metrics/evaluate.json"
 HISTORY = "metrics/history.csv"
 PREDICTIONS = "metrics/val_predictions.csv"
@@ -142,10 +144,12 @@ def finished(root: Path, snapshot: Snapshot, experiment: Experiment) -> Result |
     """Return what an experiment found if it ran before, from this very state."""
     for namespace in (FINISHED, DIVERGED):
         commit = _resolve(root, _ref(namespace, snapshot, experiment))
-        if commit and not _differing(root, snapshot, experiment, commit):
-            if namespace == DIVERGED:
-                message = git.run("show", "--no-patch", "--format=%b", commit, cwd=root)
-                return Divergence(experiment, message.decode().strip())
+        if not commit or _differing(root, snapshot, experiment, commit):
+            continue
+        if namespace == DIVERGED:
+            message = git.run("show", "--no-patch", "--format=%b", commit, cwd=root)
+            return Divergence(experiment, message.decode().strip())
+        if not _mixed(root, experiment, commit):
             return _read(root, experiment, commit)
     return None
 
@@ -153,7 +157,9 @@ def finished(root: Path, snapshot: Snapshot, experiment: Experiment) -> Result |
 def in_the_way(root: Path, snapshot: Snapshot, experiment: Experiment) -> list[str]:
     """Return what differs in an experiment that bears the name but ran something else."""
     commit = _resolve(root, _ref(FINISHED, snapshot, experiment))
-    return _differing(root, snapshot, experiment, commit) if commit else []
+    if not commit:
+        return []
+    return _differing(root, snapshot, experiment, commit) or _mixed(root, experiment, commit)
 
 
 def record(root: Path, snapshot: Snapshot, outcome: Outcome) -> Result | Divergence | None:
@@ -206,8 +212,34 @@ def _differing(root: Path, snapshot: Snapshot, experiment: Experiment, commit: s
     return differing
 
 
+def _mixed(root: Path, experiment: Experiment, commit: str) -> list[str]:
+    """Return what in `commit` is left of an earlier run, as after `dvc exp run train`.
+
+    By dvc.lock, every stage ran with the parameters of the experiment and with
+    what the stages before it wrote, and the metrics are those that were written.
+    """
+    stages = _values(git.run("show", f"{commit}:{LOCK}", cwd=root))["stages"]
+    chosen = _values(experiment.params)
+    written = {
+        out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])
+    }
+    mixed = set()
+    for name, stage in stages.items():
+        for dep in stage.get("deps", []):
+            if written.get(dep["path"], dep["md5"]) != dep["md5"]:
+                mixed.add(f"stage {name}")
+        for key, value in stage.get("params", {}).get(PARAMS_FILE.name, {}).items():
+            if value != lookup(key, chosen):
+                mixed.add(f"stage {name}")
+    for path in (EVALUATION, HISTORY, PREDICTIONS):
+        content = git.run("show", f"{commit}:{path}", cwd=root)
+        if written.get(path) != hashlib.md5(content, usedforsecurity=False).hexdigest():
+            mixed.add(path)
+    return sorted(mixed)
+
+
 def _values(text: bytes) -> Any:
-    """Return the values of a params.yaml, whatever its comments say."""
+    """Return the values of a YAML file of ours, whatever its comments say."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / PARAMS_FILE.name
         file.write_bytes(text)

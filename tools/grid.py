@@ -80,15 +80,15 @@ def plan(settings: Sequence[str], seeds: int | None, params_file: Path) -> list[
     experiments: dict[str, Experiment] = {}
     for combination in itertools.product(*choices):
         changed, changed_values = _changed(text, combination)
-        chosen = {key: _lookup(key, changed_values) for key in keys}
+        chosen = {key: lookup(key, changed_values) for key in keys}
         parts = {key: f"{short[key]}-{written(value)}" for key, value in chosen.items()}
         recipe = "-".join(part for key, part in parts.items() if key != SEED)
         experiment = Experiment(
             name="-".join(parts.values()),
             recipe=recipe or "as-it-is",
             settings={key: value for key, value in chosen.items() if key != SEED},
-            seed=int(_lookup(SEED, changed_values)),
-            numerics=_lookup("numerics", changed_values),
+            seed=int(lookup(SEED, changed_values)),
+            numerics=lookup("numerics", changed_values),
             params=changed,
         )
         known = experiments.setdefault(experiment.name, experiment)
@@ -110,7 +110,7 @@ def _choices(setting: str, values: Any) -> list[str]:
     key, equals, _ = setting.partition("=")
     if not equals:
         raise ParamsError(f"{setting} is not a setting", expected=FORM)
-    _lookup(key, values)
+    lookup(key, values)
     try:
         return [override for sweep in get_hydra_sweeps({"p": [setting]}) for override in sweep["p"]]
     except (HydraException, DvcException) as error:
@@ -145,7 +145,7 @@ def _changed(text: bytes, overrides: Sequence[str]) -> tuple[bytes, Any]:
         return file.read_bytes(), strict_yaml.load(file).values
 
 
-def _lookup(key: str, values: Any) -> Any:
+def lookup(key: str, values: Any) -> Any:
     """Return the value of `train.lr` in the values of a params.yaml."""
     found = values
     for part in key.split("."):

@@ -46,6 +46,8 @@ LIBRARIES = (
 def preloaded(variables: Mapping[str, str], environment: Mapping[str, str]) -> Iterator[Path]:
     """Offer a folder with a `python` that need not import `LIBRARIES` any more.
 
+    Where that is not possible, the folder of this very Python.
+
     Args:
         variables: what has to be set when the libraries are imported, and stays
             set in all that this `python` runs.
@@ -61,7 +63,11 @@ def preloaded(variables: Mapping[str, str], environment: Mapping[str, str]) -> I
         python.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
         python.chmod(0o755)
         with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(str(address))
+            try:
+                listener.bind(str(address))
+            except OSError:  # where temporary files lie too deep for the name of a socket
+                yield Path(sys.executable).parent
+                return
             listener.listen(128)  # calls wait here until the libraries are imported
             number = str(listener.fileno())
             server = subprocess.Popen(
