@@ -12,6 +12,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+from core import numerics
+
 Variant = tuple[str, ...]
 Results = dict[Variant, list[dict[str, float]]]
 
@@ -28,9 +30,9 @@ def take_turns(module: str, variants: Sequence[Variant], rounds: int) -> Results
 def run(module: str, variant: Variant) -> dict[str, float]:
     """Run one variant once."""
     command = [sys.executable, "-m", module, "--variant", *variant]
-    # Threads sleep while they wait: else the variants with several would be
+    # Threads do not spin for long: else the variants with several would be
     # slowed many times over by whatever else runs on the machine.
-    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+    environment = {**numerics.WAITING, **os.environ}
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
     result: dict[str, float] = json.loads(done.stdout)
     return result

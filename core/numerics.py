@@ -32,10 +32,11 @@ PORTABLE_KERNELS = {
 # (cuBLAS documentation, "Results Reproducibility").
 CUBLAS_WORKSPACE = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 
-# A thread that has nothing to do sleeps instead of spinning. It changes no bit,
-# but beside any other busy process spinning threads wait for each other: an
-# epoch that takes 0.1 s was seen to take 26 s (libgomp manual, "OMP_WAIT_POLICY").
-WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}
+# A thread that has nothing to do spins for some microseconds and then sleeps. It
+# changes no bit. Spinning on, as is the default, an epoch of 0.1 s was seen to
+# take 26 s beside another busy process; sleeping at once, it takes 0.4 s on an
+# idle machine (libgomp manual, "GOMP_SPINCOUNT").
+WAITING = {"GOMP_SPINCOUNT": "3000"}
 
 
 def pin(numerics: str, threads: int | None, device: str = "cpu") -> None:
