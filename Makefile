@@ -34,7 +34,7 @@ test: .venv/requirements.lock
 	@$(VENV) python -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-slow: .venv/requirements.lock
-	@$(VENV) python -m pytest -m slow --timeout 1800
+	@$(VENV) python -m pytest -n 2 --dist loadfile -m slow --timeout 1800
 
 check: .venv/requirements.lock
 	@$(VENV) ruff format --check .
