@@ -3,6 +3,7 @@
     PipelineError
     ├── ParamsError     params.yaml does not hold what it should
     ├── SetupError      started from the wrong folder, or with the wrong environment
+    ├── StorageError    the disk is full
     ├── DownloadError   no source served the expected bytes
     ├── DataError       an array on disk is not what a stage needs
     ├── ModelError      a model file does not fit params.yaml
@@ -45,6 +46,10 @@ class ParamsError(PipelineError):
 
 class SetupError(PipelineError):
     """Started from the wrong folder, or with the wrong environment."""
+
+
+class StorageError(PipelineError):
+    """The disk is full."""
 
 
 class DownloadError(PipelineError):

@@ -1,7 +1,9 @@
 """A file is written whole or not at all, replaces links, and holds rounded numbers."""
 
+import multiprocessing
 import os
 import resource
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -203,3 +205,40 @@ def test_a_number_that_is_not_finite_is_not_written(tmp_path: Path, number: floa
         files.write_csv(tmp_path / "a.csv", ["loss"], [[number]])
 
     assert names_in(tmp_path) == []
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    (tmp_path / ".model.pt.4711.partial").write_text("half")
+    (tmp_path / ".other.pt.4711.partial").write_text("of another file")
+
+    files.write_text(tmp_path / "model.pt", "new")
+
+    assert names_in(tmp_path) == [".other.pt.4711.partial", "model.pt"]
+
+
+def test_what_a_living_writer_has_written_so_far_is_left_to_him(tmp_path: Path) -> None:
+    path = tmp_path / "[a] model*.pt"
+    writer = multiprocessing.get_context("spawn").Process(target=write_slowly, args=[path])
+    writer.start()
+    while not (tmp_path / "half").exists():
+        assert writer.is_alive()
+    (partial,) = tmp_path.glob(".*.partial")
+
+    files.write_text(path, "of the quick one")
+
+    assert partial.read_text() == "half of "
+    assert path.read_text() == "of the quick one"
+    (tmp_path / "go on").touch()
+    writer.join(timeout=60)
+    assert path.read_text() == "half of the slow one"
+    assert writer.exitcode == 0
+
+
+def write_slowly(path: Path) -> None:
+    with files.replacing(path) as file:
+        file.write(b"half of ")
+        file.flush()
+        (path.parent / "half").touch()
+        while not (path.parent / "go on").exists():
+            time.sleep(0.01)
+        file.write(b"the slow one")
