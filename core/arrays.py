@@ -4,6 +4,7 @@ Images are uint8 (N, H, W, C), labels and indices int64 (N,), each in NumPy's
 own format, one array a file. A label is a position in the list of class names.
 """
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,12 @@ Indices = NDArray[np.int64]  # (N,), each a position in the training set
 def write(path: Path, array: NDArray[Any]) -> None:
     """Write `array` in NumPy's format, in C order, whole or not at all."""
     array = np.ascontiguousarray(array)
-    with files.replacing(path) as file:
-        # Not by np.save: a full disk is no error of the system's to it.
-        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+    # Not by np.save: a full disk is no error of the system's to it.
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
+    size = header.tell() + array.nbytes
+    with files.replacing(path, size=size) as file:
+        file.write(header.getbuffer())
         file.write(array.data)
 
 
@@ -160,9 +164,9 @@ def _read_integers(path: Path, what: str, limit: int) -> NDArray[np.int64]:
 
 def _map(path: Path, dtype: np.dtype[Any], dimensions: int, what: str) -> NDArray[Any]:
     try:
-        # Mode c: pages are shared with the file until written to, and a
-        # write never reaches it. np.load would also open archives.
-        array: np.memmap[Any, Any] = np.lib.format.open_memmap(path, mode="c")
+        # Only to be read: a file larger than the memory could not be mapped to be
+        # written to, even privately. np.load would also open archives.
+        array: np.memmap[Any, Any] = np.lib.format.open_memmap(path, mode="r")
         surplus = path.stat().st_size - array.offset - array.nbytes
         if surplus:
             raise ValueError(f"{surplus:,} bytes too many")
