@@ -20,6 +20,7 @@ from core.errors import ParamsError
 
 MAX_BYTES = 100_000  # far more than any params.yaml; a larger file is some other file
 MAX_DEPTH = 10  # of sections and lists; deeper than any knob lies
+MAX_BRACKETS = 500  # [ and { in all: the parser takes half a minute for 2,000 in a row
 YAML_TAG = "tag:yaml.org,2002:"  # of the kinds of values that YAML itself defines
 
 Location = tuple[str | int, ...]
@@ -97,7 +98,7 @@ class Document:
         if isinstance(node, MappingNode) and node.tag == YAML_TAG + "map":
             return "a section"
         if isinstance(node, SequenceNode) and node.tag == YAML_TAG + "seq":
-            return "a list"
+            return "a list" if node.value else "an empty list"
         text = " ".join(self.text[node.start_mark.index : node.end_mark.index].split())
         return _shortened(text) or "nothing"
 
@@ -136,6 +137,14 @@ def _read_text(path: Path) -> str:
             f"{path} is too large to be a file of parameters",
             expected=f"at most {MAX_BYTES:,} bytes",
             found=f"{path.stat().st_size:,} bytes",
+            todo=f"git diff {path} shows what was changed",
+        )
+    brackets = content.count(b"[") + content.count(b"{")
+    if brackets > MAX_BRACKETS:
+        raise ParamsError(
+            f"{path} holds too many brackets to be a file of parameters",
+            expected=f"at most {MAX_BRACKETS:,} of [ and {{",
+            found=f"{brackets:,}",
             todo=f"git diff {path} shows what was changed",
         )
     try:
