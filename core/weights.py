@@ -10,6 +10,7 @@ Files are read with `weights_only=True`: nothing in them is ever executed.
 import io
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +25,13 @@ def save(path: Path, state: dict[str, Tensor]) -> None:
         key: value.detach().clone(memory_format=torch.contiguous_format)
         for key, value in state.items()
     }
+    write(path, bare)
+
+
+def write(path: Path, value: Any) -> None:
+    """Write tensors in dictionaries and lists, whole or not at all."""
     content = io.BytesIO()  # a full disk is no error of the system's to torch.save
-    torch.save(bare, content)
+    torch.save(value, content)
     files.write_bytes(path, content.getvalue())
 
 
@@ -41,7 +47,16 @@ def load_into(model: nn.Module, path: Path, *, name: str) -> None:
         ModelError: the file is missing, is no `state_dict`, does not fit the
             architecture, or holds a weight that is not finite.
     """
-    state = _read(path)
+    state = read(path)
+    if not isinstance(state, dict) or not all(
+        isinstance(value, Tensor) and value.layout == torch.strided for value in state.values()
+    ):
+        raise ModelError(
+            f"{path} is not a file of weights",
+            expected="a state_dict: names and dense tensors",
+            found=type(state).__name__,
+            todo=f"dvc checkout --force {path}, or dvc repro",
+        )
     expected, found = _describe(model.state_dict()), _describe(state)
     if sorted(expected) != sorted(found):
         raise ModelError(
@@ -61,7 +76,13 @@ def load_into(model: nn.Module, path: Path, *, name: str) -> None:
     model.eval()
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def read(path: Path) -> Any:
+    """Read what `write` wrote.
+
+    Raises:
+        ModelError: the file is missing, damaged, or holds more than tensors,
+            numbers and texts in dictionaries and lists.
+    """
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -71,10 +92,16 @@ def _read(path: Path) -> dict[str, Tensor]:
     try:
         # A flipped bit would go unnoticed: torch.load compares no checksums, and
         # DVC trusts the protected files of its cache.
-        damaged = zipfile.ZipFile(io.BytesIO(content)).testzip()
+        archive = zipfile.ZipFile(io.BytesIO(content))
+        members = archive.infolist()
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members) or sum(
+            member.file_size for member in members
+        ) > len(content):  # it could unpack to any size
+            raise zipfile.BadZipFile("compressed, as torch.save never does")
+        damaged = archive.testzip()
         if damaged:
             raise zipfile.BadZipFile(f"{damaged} does not match its checksum")
-        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     # torch.load raises nearly anything for a file that holds anything but
     # tensors, and advises to run what it refused.
     except Exception as error:
@@ -85,16 +112,6 @@ def _read(path: Path) -> dict[str, Tensor]:
             found=f"{len(content):,} bytes; {cause}",
             todo=f"dvc checkout --force {path}, or dvc repro",
         ) from error
-    if not isinstance(state, dict) or not all(
-        isinstance(value, Tensor) and value.layout == torch.strided for value in state.values()
-    ):
-        raise ModelError(
-            f"{path} is not a file of weights",
-            expected="a state_dict: names and dense tensors",
-            found=type(state).__name__,
-            todo=f"dvc checkout --force {path}, or dvc repro",
-        )
-    return state
 
 
 def _describe(state: dict[str, Tensor]) -> list[str]:
