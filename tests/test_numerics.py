@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from core import numerics
+
 ROOT = Path(__file__).parents[1]
 UNPINNED = {"MKL_CBWR": None, "ATEN_CPU_CAPABILITY": None, "ONEDNN_MAX_CPU_ISA": None}
 PROCESS = """
@@ -21,6 +23,7 @@ def report():
         "threads": torch.get_num_threads(),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "fills": torch.utils.deterministic.fill_uninitialized_memory,
         "variables": {name: os.environ.get(name) for name in numerics.PORTABLE_KERNELS},
     }))
 """
@@ -89,6 +92,35 @@ def test_fast_is_the_threads_asked_for_and_the_processors_own_kernels(
 
     assert (all_threads["threads"], three_threads["threads"]) == (os.cpu_count(), 3)
     assert all_threads["deterministic"] is True
+    assert all_threads["fills"] is False
     assert all_threads["variables"] == UNPINNED
     assert all_threads["capability"] == unpinned[0]["capability"]
     assert shown == ""
+
+
+@pytest.mark.parametrize(
+    ("arithmetic", "threads", "parts", "calls"),
+    [
+        # Portable: a call computes with one thread, so the threads share the calls.
+        ("portable", 4, None, 4),
+        ("portable", 4, 2, 4),
+        ("portable", 1, 8, 1),
+        # Fast: as many as there are parts; what threads remain work within the calls.
+        ("fast", 4, None, 1),
+        ("fast", 4, 1, 1),
+        ("fast", 4, 2, 2),
+        ("fast", 2, 8, 2),
+    ],
+)
+def test_as_many_calls_run_at_once_as_threads_and_parts_allow(
+    arithmetic: str, threads: int, parts: int | None, calls: int
+) -> None:
+    assert numerics.calls_at_once(arithmetic, threads, parts) == calls
+
+
+def test_without_a_number_of_threads_there_is_one_for_each_processor_of_the_process() -> None:
+    mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+    assert numerics.processors() == mine
+    assert numerics.calls_at_once("portable", None) == mine
+    assert numerics.calls_at_once("fast", None, 1000) == mine
