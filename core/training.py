@@ -1,16 +1,26 @@
-"""The training loop: stochastic gradient descent on cross-entropy, batch by batch."""
+"""The training loop: cross-entropy brought down batch by batch, and resumed where it stopped.
+
+What a step needs is planned for a whole epoch at once: the order of the images,
+how each is changed, the learning rates. So a training that was stopped plans
+its epoch again from the same state of the generator, and goes on at the step
+where it was, with the same bits.
+"""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from core import augmentation, optimizers, schedules
+from core.augmentation import Draws
 from core.errors import TrainingError
 from core.evaluation import measure
+from core.optimizers import Optimizer
 from core.params import TrainParams
+from core.sharding import Shards
+from core.workers import ALONE, Workers
 
 
 class HistoryRow(NamedTuple):
@@ -23,119 +33,236 @@ class HistoryRow(NamedTuple):
     val_accuracy: float
 
 
-def shuffled_batches(
-    indices: Tensor, batch_size: int, generator: torch.Generator
-) -> Sequence[Tensor]:
-    """Shuffle `indices` and cut them into batches; the last one may be smaller.
+class Step(NamedTuple):
+    """What one step is made of."""
+
+    indices: Tensor  # int64 (B,), positions in the images
+    draws: Draws  # how each of the B images is changed
+    lr: float
+
+
+class Checkpoint(Protocol):
+    """Where a training keeps what it needs to go on."""
+
+    def load(self) -> dict[str, Any] | None:
+        """Return what was saved last, or None."""
+
+    def due(self) -> bool:
+        """Whether it is time to save again."""
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Save, whole or not at all."""
+
+
+def plan_epoch(
+    train_indices: Tensor, epoch: int, settings: TrainParams, generator: torch.Generator
+) -> list[Step]:
+    """Shuffle the images, cut them into batches, and draw how each image is changed.
 
     Args:
-        indices: int64 (N,).
-        batch_size: images a batch.
-        generator: source of the permutation; each call advances it.
+        train_indices: int64 (N,).
+        epoch: counted from 1.
+        settings: the section `train` of params.yaml.
+        generator: source of all that is drawn; each call advances it.
 
     Returns:
-        int64 tensors of `batch_size` indices that hold each index once.
+        Steps of `batch_size` images that hold each index once; the last one may
+        be smaller.
     """
+    count, size, device = len(train_indices), settings.batch_size, train_indices.device
     # Drawn on the CPU, so that the order does not depend on the device.
-    order = torch.randperm(len(indices), generator=generator).to(indices.device)
-    return torch.split(indices[order], batch_size)
+    order = torch.randperm(count, generator=generator).to(device)
+    draws = augmentation.draw(count, settings.augment, generator, device)
+    batches = torch.split(train_indices[order], size)
+    done, total = (epoch - 1) * len(batches), settings.epochs * len(batches)
+    return [
+        Step(
+            batch,
+            draws.of(number * size, (number + 1) * size),
+            settings.lr * schedules.factor(settings.schedule, done + number, total),
+        )
+        for number, batch in enumerate(batches)
+    ]
 
 
-def train_epoch(
-    model: nn.Module, images: Tensor, labels: Tensor, batches: Iterable[Tensor], lr: float
-) -> Tensor:
-    """Take one step of gradient descent for each batch, in place.
-
-    Args:
-        model: takes uint8 (B, H, W, C), returns logits (B, classes).
-        images: uint8 (N, H, W, C).
-        labels: int64 (N,).
-        batches: int64 (B,) each, positions in `images`.
-        lr: learning rate; each weight moves by `-lr` times its gradient.
-
-    Returns:
-        float32 (steps,), the mean cross-entropy of each batch before its step.
-    """
-    model.train()
-    parameters = list(model.parameters())
-    losses = []
-    for batch in batches:
-        loss = functional.cross_entropy(model(images.index_select(0, batch)), labels[batch])
-        gradients = torch.autograd.grad(loss, parameters)
-        # Plain SGD is this one line; the first torch.optim.SGD of a process
-        # would import PyTorch's compiler, which takes longer than five epochs.
-        with torch.no_grad():
-            for parameter, gradient in zip(parameters, gradients, strict=True):
-                parameter.sub_(gradient, alpha=lr)
-        losses.append(loss.detach())
-    return torch.stack(losses)
-
-
-def fit(
-    model: nn.Module,
+def take_steps(
+    steps: Iterable[Step],
     images: Tensor,
     labels: Tensor,
-    train_indices: Tensor,
-    val_indices: Tensor,
     *,
+    shards: Shards,
+    optimizer: Optimizer,
     settings: TrainParams,
-    report: Callable[[HistoryRow], None],
-    progress: Callable[[int, Sequence[Tensor]], Iterable[Tensor]],
-) -> dict[str, Tensor]:
-    """Train `model` in place and return the weights to keep.
+) -> Iterator[Tensor]:
+    """Take each step in place, and yield the mean cross-entropy of its batch before it.
+
+    Args:
+        steps: what `plan_epoch` makes.
+        images: uint8 (N, H, W, C).
+        labels: int64 (N,).
+        shards: the model.
+        optimizer: of the model's parameters.
+        settings: the section `train` of params.yaml.
+    """
+    for step in steps:
+        batch = augmentation.augment(
+            images.index_select(0, step.indices), settings.augment, step.draws
+        )
+        loss, gradients = shards.gradients(
+            batch, labels[step.indices], label_smoothing=settings.label_smoothing
+        )
+        optimizer.step(gradients, step.lr)
+        yield loss
+
+
+class Training:
+    """A training between two steps: all that the next one depends on.
 
     Args:
         model: takes uint8 (B, H, W, C), returns logits (B, classes).
-        images: uint8 (N, H, W, C), on the model's device as the others.
-        labels: int64 (N,).
-        train_indices: int64, positions in `images`.
-        val_indices: int64, positions in `images`.
         settings: the section `train` of params.yaml.
-        report: gets a row after each epoch, the first before training.
-        progress: wraps the batches of an epoch; gets its number and the batches.
-
-    Returns:
-        A `state_dict` on the CPU: of the last epoch, or of the one with the
-        lowest validation loss, the untrained one included.
-
-    Raises:
-        TrainingError: a loss is NaN or infinite.
+        workers: compute the shards of a batch, and measure.
     """
-    order = torch.Generator().manual_seed(settings.seed)
-    best_val_loss = math.inf
-    kept: dict[str, Tensor] = {}
-    for epoch in range(settings.epochs + 1):
-        losses = torch.empty(0)
-        if epoch > 0:
-            batches = shuffled_batches(train_indices, settings.batch_size, order)
-            losses = train_epoch(model, images, labels, progress(epoch, batches), settings.lr)
-        row = HistoryRow(
-            epoch,
-            *measure(model, images, labels, train_indices),
-            *measure(model, images, labels, val_indices),
-        )
-        check_finite(epoch, settings.lr, losses, row.train_loss, row.val_loss)
-        report(row)
-        if settings.keep == "last" or row.val_loss < best_val_loss:
-            best_val_loss = row.val_loss
-            kept = {name: value.cpu().clone() for name, value in model.state_dict().items()}
-    return kept
+
+    def __init__(self, model: nn.Module, settings: TrainParams, workers: Workers = ALONE) -> None:
+        self.model = model
+        self.settings = settings
+        self.workers = workers
+        self.shards = Shards(model, settings.shards, seed=settings.seed, workers=workers)
+        self.optimizer = optimizers.build(model, settings)
+        self.order = torch.Generator().manual_seed(settings.seed)
+        self.epoch_order = self.order.get_state()  # before the epoch was planned
+        self.epoch = 0
+        self.losses: list[Tensor] = []  # of the steps of this epoch
+        self.history: list[HistoryRow] = []
+        self.best_epoch = 0
+        self.kept: dict[str, Tensor] = {}  # on the CPU
+
+    def fit(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        train_indices: Tensor,
+        val_indices: Tensor,
+        *,
+        report: Callable[[HistoryRow], None],
+        progress: Callable[[int, Sequence[Step], int], Iterable[Step]],
+        checkpoint: Checkpoint | None = None,
+    ) -> dict[str, Tensor]:
+        """Train the model in place and return the weights to keep.
+
+        Args:
+            images: uint8 (N, H, W, C), on the model's device as the others.
+            labels: int64 (N,).
+            train_indices: int64, positions in `images`.
+            val_indices: int64, positions in `images`.
+            report: gets a row after each epoch, the first before training.
+            progress: wraps the steps of an epoch; gets its number, the steps, and
+                how many of them were taken before.
+            checkpoint: keeps the state between steps, to go on from it.
+
+        Returns:
+            A `state_dict` on the CPU: of the last epoch, or of the one with the
+            lowest validation loss, the untrained one included.
+
+        Raises:
+            TrainingError: a loss is NaN or infinite.
+        """
+        saved = checkpoint.load() if checkpoint else None
+        if saved:
+            self._restore(saved)
+        for row in self.history:
+            report(row)
+        while not self._ended():
+            self.model.train()
+            if self.epoch > 0:
+                steps = plan_epoch(train_indices, self.epoch, self.settings, self.order)
+                taken = len(self.losses)
+                for loss in take_steps(
+                    progress(self.epoch, steps[taken:], taken),
+                    images,
+                    labels,
+                    shards=self.shards,
+                    optimizer=self.optimizer,
+                    settings=self.settings,
+                ):
+                    self.losses.append(loss)
+                    if checkpoint and checkpoint.due():
+                        checkpoint.save(self._state())
+                self.shards.average_buffers()
+            row = HistoryRow(
+                self.epoch,
+                *measure(self.model, images, labels, train_indices, workers=self.workers),
+                *measure(self.model, images, labels, val_indices, workers=self.workers),
+            )
+            check_finite(self.epoch, self.settings.lr, self.losses, row.train_loss, row.val_loss)
+            self._note(row)
+            report(row)
+        return self.kept
+
+    def _ended(self) -> bool:
+        patience = self.settings.patience
+        waited = self.epoch - 1 - self.best_epoch
+        return self.epoch > self.settings.epochs or (patience is not None and waited >= patience)
+
+    def _note(self, row: HistoryRow) -> None:
+        """End an epoch."""
+        best = not self.history or row.val_loss < self.history[self.best_epoch].val_loss
+        if best:
+            self.best_epoch = self.epoch
+        if best or self.settings.keep == "last":
+            state = self.model.state_dict()
+            self.kept = {name: value.cpu().clone() for name, value in state.items()}
+        self.history.append(row)
+        self.epoch += 1
+        self.losses = []
+        self.epoch_order = self.order.get_state()
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "epoch": self.epoch,
+            "epoch_order": self.epoch_order,
+            "losses": torch.stack(self.losses).cpu(),
+            "history": [tuple(row) for row in self.history],
+            "best_epoch": self.best_epoch,
+            "kept": self.kept,
+            "dropout": [generator.get_state() for generator in self.shards.generators],
+            "tensors": [tensor.detach().cpu() for tensor in self._tensors()],
+        }
+
+    @torch.no_grad()
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.epoch = state["epoch"]
+        self.epoch_order = state["epoch_order"]
+        self.order.set_state(self.epoch_order)
+        self.losses = list(state["losses"].to(self._tensors()[0].device))
+        self.history = [HistoryRow(*row) for row in state["history"]]
+        self.best_epoch = state["best_epoch"]
+        self.kept = state["kept"]
+        for generator, saved in zip(self.shards.generators, state["dropout"], strict=True):
+            generator.set_state(saved)
+        for tensor, saved in zip(self._tensors(), state["tensors"], strict=True):
+            tensor.copy_(saved)
+
+    def _tensors(self) -> list[Tensor]:
+        """All tensors that steps change in place."""
+        return [*self.model.parameters(), *self.shards.state(), *self.optimizer.state()]
 
 
-def check_finite(epoch: int, lr: float, losses: Tensor, *measured: float) -> None:
+def check_finite(epoch: int, lr: float, losses: Sequence[Tensor], *measured: float) -> None:
     """Stop a training whose loss is no longer a number.
 
     Args:
         epoch: counted from 1; 0 is before training.
         lr: learning rate, for the message.
-        losses: float32 (steps,), the loss of each step of the epoch.
+        losses: of each step of the epoch, without dimensions.
         measured: the losses that were measured after the last step.
 
     Raises:
         TrainingError: a loss is NaN or infinite; names the first step, from 1.
     """
     steps = len(losses)
-    every = [*losses.tolist(), *measured]
+    every = [*(torch.stack(list(losses)).tolist() if steps else []), *measured]
     broken = [position for position, loss in enumerate(every) if not math.isfinite(loss)]
     if broken:
         step = min(broken[0] + 1, steps)
