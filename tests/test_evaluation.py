@@ -7,9 +7,11 @@ from sklearn.metrics import accuracy_score, log_loss
 from torch import Tensor, nn
 
 from core import evaluation, models
+from core.workers import Workers
+from tests import knobs
 
 CLASSES = 5
-IMAGES = 2 * evaluation.BATCH_SIZE + 345  # three batches, the last one short
+IMAGES = 2 * evaluation.BATCH_SIZE + 345  # all but the last are whole batches
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +29,7 @@ def labels() -> Tensor:
 
 @pytest.fixture
 def model() -> nn.Module:
-    return models.build("logistic_regression", (4, 3, 1), CLASSES, seed=2)
+    return models.build(knobs.model("logistic_regression"), (4, 3, 1), CLASSES, seed=2)
 
 
 def expected_probabilities(model: nn.Module, images: Tensor) -> np.ndarray:
@@ -92,6 +94,34 @@ def test_the_same_measurement_twice_is_the_same_to_the_last_bit(
     assert evaluation.measure(model, images, labels, indices) == evaluation.measure(
         model, images, labels, indices
     )
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_measured_side_by_side_the_digits_are_the_same(
+    images: Tensor, labels: Tensor, count: int
+) -> None:
+    settings = knobs.model("cnn", cnn={"channels": [[4], [8]], "dropout": 0.5})
+    cnn = models.build(settings, (4, 3, 1), CLASSES, seed=2).train()
+    indices = torch.arange(IMAGES)
+    workers = Workers(count)
+
+    measured = evaluation.measure(cnn, images, labels, indices, workers=workers)
+    probabilities = evaluation.predict(cnn, images, indices, workers=workers)
+
+    assert measured == evaluation.measure(cnn, images, labels, indices)
+    assert torch.equal(probabilities, evaluation.predict(cnn, images, indices))
+    assert not probabilities.requires_grad
+    assert cnn.training
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_an_error_side_by_side_leaves_the_mode_as_before(images: Tensor, count: int) -> None:
+    model = Moody().train()
+
+    with pytest.raises(ArithmeticError, match="too bright"):
+        evaluation.predict(model, images, torch.arange(IMAGES), workers=Workers(count))
+
+    assert model.training
 
 
 class Moody(nn.Module):
