@@ -2,21 +2,21 @@
 
 A source is a folder or an http(s) address. What counts are the unpacked bytes:
 their SHA-256 is checked, so a source need not be trusted, and it does not
-matter who packed them. They stay in memory; nothing unchecked reaches a disk.
+matter who packed them. Only of a file whose own name ends in .gz are the packed
+bytes checked, and returned. All stays in memory; nothing unchecked reaches a disk.
 """
 
-import gzip
 import hashlib
-import io
 import re
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from core import archives
+from core.archives import PackingError
 from core.errors import DownloadError
 
-GZIP_MAGIC = b"\x1f\x8b"  # RFC 1952, 2.3.1
+PACKED = ".gz"
 
 
 class Patience(NamedTuple):
@@ -45,15 +45,15 @@ def fetch(
     patience: Patience = PATIENCE,
     todo: str = "",
 ) -> bytes:
-    """Return the unpacked bytes of a file; print which source served them, and which did not.
+    """Return the bytes of a file; print which source served them, and which did not.
 
     Args:
-        file_name: without the `.gz`.
-        sha256: of the unpacked bytes, 64 hexadecimal digits.
-        size: of the unpacked bytes.
+        file_name: NAME, to get its unpacked bytes; NAME.gz, to get the packed ones.
+        sha256: of these bytes, 64 hexadecimal digits.
+        size: of these bytes.
         sources: folders and http(s) addresses in the order in which they are
-            tried. A folder holds the file packed by gzip (NAME.gz) or plain
-            (NAME), an address leads to NAME.gz.
+            tried. An address leads to NAME.gz. A folder holds NAME.gz or, if the
+            unpacked bytes are wanted, NAME.
         patience: how long to wait for a server.
         todo: what the user can do when all sources fail; by default how to
             place this file by hand.
@@ -71,7 +71,7 @@ def fetch(
                 raise SourceError("neither a folder nor an http(s) address")
             else:
                 content = _from_folder(Path(source), file_name, sha256, size)
-        except SourceError as reason:
+        except (SourceError, PackingError) as reason:
             print(f"{file_name}: skipped {shown}: {reason}", flush=True)
             reasons.append(f"{shown}: {reason}")
         else:
@@ -89,54 +89,63 @@ def by_hand(sums: Mapping[str, str], sources: Sequence[str]) -> str:
     """Say how to place files by hand.
 
     Args:
-        sums: for each file's name the SHA-256 of its unpacked bytes.
+        sums: for each file's name the SHA-256 of its bytes, as for `fetch`.
         sources: as for `fetch`.
     """
     folders = [source for source in sources if "://" not in source]
     folder = folders[0] if folders else "a folder that dataset.mirrors in params.yaml names"
     width = max(map(len, sums))
-    return "\n".join(
-        [
-            f"get by other means what is listed here, and put it in {folder};",
-            "as NAME.gz, whoever packed it, or unpacked as NAME; SHA-256 of the unpacked bytes:",
-            *(f"{name:<{width}}  {sha256}" for name, sha256 in sums.items()),
-        ]
-    )
+    lines = [f"get by other means what is listed here, and put it in {folder};"]
+    if any(Path(folder, packed).exists() for name in sums for packed in (name, name + PACKED)):
+        lines.insert(0, f"git restore {folder}, if git has it; else")
+    if any(not name.endswith(PACKED) for name in sums):
+        lines.append(
+            "as NAME.gz, whoever packed it, or unpacked as NAME; SHA-256 of the unpacked bytes:"
+        )
+    else:
+        lines.append("as it was published, not packed again; SHA-256 of the packed file:")
+    return "\n".join([*lines, *(f"{name:<{width}}  {sha256}" for name, sha256 in sums.items())])
 
 
 def _from_address(source: str, file_name: str, sha256: str, size: int, patience: Patience) -> bytes:
     # Here and not above: importing it takes 0.3 s, which the bundled files do not need.
     from core import network
 
+    as_published = file_name.endswith(PACKED)
     try:
         packed = network.receive(
-            f"{source.rstrip('/')}/{file_name}.gz",
-            at_most=_most_packed(size),
+            f"{source.rstrip('/')}/{file_name.removesuffix(PACKED)}{PACKED}",
+            at_most=size if as_published else _most_packed(size),
             **patience._asdict(),
         )
     except network.TransferError as error:
         raise SourceError(str(error)) from error
-    return _verified(_unpacked(packed, size), sha256, size)
+    content = packed if as_published else archives.gunzip(packed, at_most=size + 1)
+    return _verified(content, file_name, sha256, size)
 
 
 def _from_folder(folder: Path, file_name: str, sha256: str, size: int) -> bytes:
+    names = [file_name] if file_name.endswith(PACKED) else [f"{file_name}{PACKED}", file_name]
     reasons = []
-    for path in (folder / f"{file_name}.gz", folder / file_name):
+    for path in (folder / name for name in names):
         try:
             with path.open("rb") as file:
                 if path.name == file_name:
                     content = file.read(size + 1)
                 else:
-                    content = _unpacked(file.read(_most_packed(size)), size)
-            return _verified(content, sha256, size)
+                    packed = file.read(_most_packed(size))
+                    content = archives.gunzip(packed, at_most=size + 1)
+            return _verified(content, file_name, sha256, size)
         except FileNotFoundError:
             continue
         except OSError as error:
             reasons.append(f"{path.name} can not be read: {(error.strerror or '').lower()}")
-        except SourceError as reason:
+        except (SourceError, PackingError) as reason:
             reasons.append(f"{path.name}: {reason}")
     if not reasons and folder.is_dir():
-        reasons.append(f"holds neither {file_name}.gz nor {file_name}")
+        reasons.append(
+            f"holds neither {' nor '.join(names)}" if names[1:] else f"holds no {names[0]}"
+        )
     raise SourceError("; ".join(reasons) or "no such folder")
 
 
@@ -148,27 +157,16 @@ def _most_packed(size: int) -> int:
     return size + size // 100 + 64 * 1024
 
 
-def _unpacked(packed: bytes, size: int) -> bytes:
-    """Unpack gzip, never past `size` + 1 bytes."""
-    if not packed.startswith(GZIP_MAGIC):
-        beginning = packed[:1024].lower()
-        is_page = b"<html" in beginning or b"<!doctype html" in beginning
-        raise SourceError("an HTML page, not the file" if is_page else "not a gzip file")
-    try:
-        with gzip.GzipFile(fileobj=io.BytesIO(packed)) as file:
-            return file.read(size + 1)
-    except EOFError as error:
-        raise SourceError("a gzip file that is cut off") from error
-    except (zlib.error, gzip.BadGzipFile) as error:
-        raise SourceError("a damaged gzip file") from error
-
-
-def _verified(content: bytes, sha256: str, size: int) -> bytes:
+def _verified(content: bytes, file_name: str, sha256: str, size: int) -> bytes:
     """Return `content` if it is what was expected."""
+    state, hint = "unpacked", ""
+    if file_name.endswith(PACKED):
+        archives.check_gzip(content)
+        state, hint = "packed", "; packed again or damaged: only the file as published is known"
     if len(content) != size:
         found = f"{len(content):,}" if len(content) < size else f"more than {size:,}"
-        raise SourceError(f"wrong bytes: {found} unpacked, expected {size:,}")
+        raise SourceError(f"wrong bytes: {found} {state}, expected {size:,}{hint}")
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
-        raise SourceError(f"wrong bytes: SHA-256 {found}, expected {sha256}")
+        raise SourceError(f"wrong bytes: SHA-256 {found}, expected {sha256}{hint}")
     return content

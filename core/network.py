@@ -6,6 +6,7 @@ own, and what it brings is watched: each span of time must bring enough.
 """
 
 import http.client
+import io
 import queue
 import socket
 import ssl
@@ -71,7 +72,7 @@ def _watch(
     span_bytes: int,
 ) -> bytes:
     """Gather the pieces; give up when a span of time brings too little."""
-    content = bytearray()
+    content = io.BytesIO()
     answered = False
     span_end, span_start = time.monotonic() + span_seconds, 0
     with tqdm(desc=name, unit="B", unit_scale=True, leave=False, disable=None) as bar:
@@ -83,7 +84,7 @@ def _watch(
                     raise TransferError(f"no answer within {span_seconds:g} s") from None
                 arrival = b""
             if arrival is None:
-                return bytes(content)
+                return content.getvalue()
             if isinstance(arrival, Exception):
                 raise arrival
             if isinstance(arrival, int):  # the answer's first lines: the length it announces
@@ -91,14 +92,13 @@ def _watch(
                 bar.reset(total=arrival or None)
                 span_end = time.monotonic() + span_seconds
                 continue
-            content += arrival
+            content.write(arrival)
             bar.update(len(arrival))
             if time.monotonic() >= span_end:
-                if len(content) - span_start < span_bytes:
-                    raise TransferError(
-                        f"stalled: {len(content) - span_start:,} bytes in {span_seconds:g} s"
-                    )
-                span_end, span_start = time.monotonic() + span_seconds, len(content)
+                brought = content.tell() - span_start
+                if brought < span_bytes:
+                    raise TransferError(f"stalled: {brought:,} bytes in {span_seconds:g} s")
+                span_end, span_start = time.monotonic() + span_seconds, content.tell()
 
 
 def _transfer(address: str, at_most: int, timeout: tuple[float, float]) -> Iterator[int | bytes]:

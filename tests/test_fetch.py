@@ -14,7 +14,7 @@ import pytest
 
 from core import network
 from core.errors import DownloadError
-from core.fetch import Patience, fetch
+from core.fetch import Patience, by_hand, fetch
 from tests.misbehaving_server import MisbehavingServer, serving
 
 NAME = "digits-ubyte"
@@ -223,6 +223,82 @@ def test_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
         tracemalloc.stop()
     assert why == f"{NAME}.gz: wrong bytes: more than 20,000 unpacked, expected 20,000"
     assert peak_bytes < 2_000_000
+
+
+def fetch_published(source: str, content: bytes = PACKED) -> bytes:
+    sha256 = hashlib.sha256(content).hexdigest()
+    return fetch(f"{NAME}.gz", sha256, len(content), [source], patience=IMPATIENT)
+
+
+def test_of_a_name_that_ends_in_gz_the_packed_bytes_count(
+    server: MisbehavingServer, good: str
+) -> None:
+    assert fetch_published(server.address("right")) == PACKED
+    assert server.asked_for == [f"/right/{NAME}.gz"]
+    assert fetch_published(good) == PACKED
+
+
+def published_reason(source: str) -> str:
+    with pytest.raises(DownloadError, match=rf"^no source served {NAME}\.gz\n") as caught:
+        fetch_published(source)
+    return caught.value.details["found"].removeprefix(f"{source}: ")
+
+
+@pytest.mark.parametrize("level", [0, 1])  # longer and shorter than as published
+def test_the_same_bytes_packed_again_are_refused_where_only_the_packed_ones_are_known(
+    level: int, tmp_path: Path
+) -> None:
+    again = gzip.compress(CONTENT, level, mtime=1)
+    (tmp_path / f"{NAME}.gz").write_bytes(again)
+    (tmp_path / NAME).write_bytes(CONTENT)
+    assert published_reason(str(tmp_path)).endswith(
+        "; packed again or damaged: only the file as published is known"
+    )
+    same_size = PACKED[:4] + b"\1\2\3\4" + PACKED[8:]  # another time in gzip's header
+    (tmp_path / f"{NAME}.gz").write_bytes(same_size)
+    assert published_reason(str(tmp_path)) == (
+        f"{NAME}.gz: wrong bytes: SHA-256 {hashlib.sha256(same_size).hexdigest()}, expected "
+        f"{hashlib.sha256(PACKED).hexdigest()}; packed again or damaged: only the file as "
+        "published is known"
+    )
+
+
+def test_a_folder_with_the_unpacked_file_alone_does_not_hold_the_packed_one(tmp_path: Path) -> None:
+    (tmp_path / NAME).write_bytes(CONTENT)
+    assert published_reason(str(tmp_path)) == f"holds no {NAME}.gz"
+
+
+def test_of_a_published_file_no_byte_too_many_is_received(server: MisbehavingServer) -> None:
+    assert (
+        published_reason(server.address("endless")) == f"too large: more than {len(PACKED):,} bytes"
+    )
+    assert published_reason(server.address("unlabelled_page")) == "an HTML page, not the file"
+
+
+def test_files_that_must_be_as_published_are_described_so() -> None:
+    assert by_hand({"some.tar.gz": "0" * 64}, ["folder"]).splitlines() == [
+        "get by other means what is listed here, and put it in folder;",
+        "as it was published, not packed again; SHA-256 of the packed file:",
+        f"some.tar.gz  {'0' * 64}",
+    ]
+
+
+def test_a_large_file_is_received_without_a_second_copy() -> None:
+    with serving(bytes(40_000_000)) as large:
+        tracemalloc.start()
+        try:
+            received = network.receive(
+                large.address("right"),
+                at_most=40_000_000,
+                connect_seconds=1,
+                span_seconds=30,
+                span_bytes=1,
+            )
+            _, peak_bytes = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert len(received) == 40_000_000
+    assert peak_bytes < 60_000_000
 
 
 def test_a_folder_may_hold_the_file_unpacked(tmp_path: Path) -> None:
