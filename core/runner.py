@@ -9,15 +9,18 @@ entry of another copy would make `dvc.lock` lie.
 
 import argparse
 import errno
+import io
 import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
 import core
+from core import alone
 from core.errors import PipelineError, SetupError
 
 # What to do about what a system refuses.
@@ -49,6 +52,7 @@ def run(
         add_arguments: adds what the command takes besides `--debug` and `--help`;
             `main` gets each of them under its own name.
     """
+    _make_printable()
     module = sys.modules[main.__module__]
     parser = argparse.ArgumentParser(
         prog=f"python -m {module.__spec__.name}" if module.__spec__ else None,
@@ -57,12 +61,14 @@ def run(
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     if add_arguments:
         add_arguments(parser)
-    arguments = vars(parser.parse_args())
+    arguments = vars(parser.parse_intermixed_args())  # options may stand between the others
     debug = arguments.pop("debug")
+    _make_printable()
     status = 0
     try:
         check_source(Path.cwd(), core, module)
-        main(**arguments)
+        with _alone(module):
+            main(**arguments)
         print(end="", flush=True)
     except PipelineError as error:
         status = _fail(error, debug)
@@ -79,6 +85,25 @@ def run(
     if status:
         _drop_output_that_can_not_be_written()
     sys.exit(status)
+
+
+def _make_printable() -> None:
+    """Let everything be printed, whatever the locale lacks (± or →) and whatever is closed."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by who started this: >&-
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+
+
+def _alone(module: ModuleType) -> AbstractContextManager[object]:
+    """What holds while `module` runs: if it is a stage, no other stage runs in its folder."""
+    file = Path(module.__file__ or "")
+    if "DVC_STAGE" in os.environ:  # as DVC tells a stage its name
+        alone.end_with_dvc()
+    if file.parent.name != "stages":
+        return nullcontext()
+    return alone.wait_for_other_stages(f"stages.{file.stem}") or nullcontext()
 
 
 def _fail(error: PipelineError, debug: bool) -> int:

@@ -126,9 +126,10 @@ def test_a_tool_gets_its_own_arguments_by_name(project: Path) -> None:
         "from core.runner import run\n"
         "def add_arguments(parser):\n"
         "    parser.add_argument('path')\n"
+        "    parser.add_argument('others', nargs='*')\n"
         "    parser.add_argument('--rows', type=int, default=3)\n"
-        "def main(path: str, rows: int) -> None:\n"
-        "    print(path, rows + 1)\n"
+        "def main(path: str, others: list[str], rows: int) -> None:\n"
+        "    print(path, *others, rows + 1)\n"
         "run(main, add_arguments)\n"
     )
     command = [sys.executable, "-m", "tools.trial"]
@@ -137,14 +138,19 @@ def test_a_tool_gets_its_own_arguments_by_name(project: Path) -> None:
         [*command, "a.npy", "--rows=4", "--debug"],
         cwd=project, env=environment(), capture_output=True, text=True, timeout=60,
     )  # fmt: skip
+    between = subprocess.run(
+        [*command, "a.npy", "--rows=4", "b.npy"],
+        cwd=project, env=environment(), capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
     refused = subprocess.run(
         command, cwd=project, env=environment(), capture_output=True, text=True, timeout=60
     )
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "a.npy 5\n", "")
+    assert between.stdout == "a.npy b.npy 5\n"
     assert refused.returncode == 2
     assert refused.stderr.startswith(
-        "usage: python -m tools.trial [-h] [--debug] [--rows ROWS] path"
+        "usage: python -m tools.trial [-h] [--debug] [--rows ROWS] path [others ...]"
     )
 
 
@@ -311,3 +317,30 @@ def test_an_error_of_a_library_that_only_looks_like_the_systems_keeps_its_traceb
     assert failed.returncode == 1
     assert failed.stderr.startswith("Traceback (most recent call last):\n")
     assert failed.stderr.endswith("\nOSError: a bad header\n")
+
+
+@pytest.mark.parametrize("closing", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_output_is_no_error(project: Path, closing: str) -> None:
+    body = "print('±', flush=True); sys.stderr.write('±'); Path('done').touch()"
+    (project / "stages" / "trial.py").write_text(STAGE.format(body=body), encoding="utf-8")
+
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {closing}', "sh", sys.executable, "-m", "stages.trial"],
+        cwd=project, env=environment(), check=False, timeout=60,
+    )  # fmt: skip
+
+    assert done.returncode == 0
+    assert (project / "done").exists()
+
+
+def test_what_the_locale_can_not_print_becomes_a_question_mark(project: Path) -> None:
+    (project / "stages" / "trial.py").write_text(
+        STAGE.format(body="print('0.9 ± 0.1')"), encoding="utf-8"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.trial"],
+        cwd=project, env=environment(PYTHONIOENCODING="ascii"), capture_output=True, timeout=60,
+    )  # fmt: skip
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"0.9 ? 0.1\n", b"")
