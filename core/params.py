@@ -24,9 +24,10 @@ PARAMS_FILE = Path("params.yaml")
 # Each description is what an error message gives as expected.
 Seed = Annotated[int, Field(ge=0, lt=2**63, description="an integer from 0 to 2^63 - 1")]
 Count = Annotated[int, Field(ge=1, description="an integer >= 1")]
+Share = Annotated[float, Field(ge=0, lt=1, description="a number from 0 to below 1")]
 
-
-DatasetName = Literal["mnist"]  # the keys of core.datasets.DATASETS
+# The keys of core.datasets.DATASETS.
+DatasetName = Literal["mnist", "fashion_mnist", "kmnist", "cifar10", "cifar100"]
 
 
 class Section(BaseModel):
@@ -57,19 +58,58 @@ class SplitParams(Section):
     train_size: int | None = Field(ge=1, description="an integer >= 1, or null for all")
 
 
-class ModelParams(Section):
-    """Which architecture."""
+class MlpParams(Section):
+    """The hidden layers of the architecture mlp."""
 
-    name: Literal["logistic_regression"]
+    hidden_sizes: list[Count] = Field(description="a list of integers >= 1")
+    dropout: Share
+
+
+class CnnParams(Section):
+    """The convolutions of the architecture cnn."""
+
+    channels: list[
+        Annotated[
+            list[Count],
+            Field(min_length=1, description="a list with at least one integer >= 1"),
+        ]
+    ] = Field(min_length=1, description="a list with at least one list of integers >= 1")
+    dropout: Share
+
+
+class ModelParams(Section):
+    """Which architecture, and how it is built."""
+
+    name: Literal["logistic_regression", "mlp", "cnn", "resnet18"]
+    standardize: bool = Field(description="true or false")
+    mlp: MlpParams
+    cnn: CnnParams
+
+
+class AugmentParams(Section):
+    """How the images of a batch are changed before a step."""
+
+    shift: int = Field(ge=0, description="an integer >= 0, in pixels")
+    crop: int = Field(ge=0, description="an integer >= 0, in pixels")
+    flip: bool = Field(description="true or false")
 
 
 class TrainParams(Section):
     """How the model is trained."""
 
     seed: Seed
+    optimizer: Literal["sgd", "adamw"]
     lr: float = Field(gt=0, description="a finite number above 0")
+    schedule: Literal["constant", "cosine", "one_cycle"]
+    momentum: Share
+    nesterov: bool = Field(description="true or false")
+    weight_decay: float = Field(ge=0, description="a finite number, 0 or above")
     epochs: Count
     batch_size: Count
+    shards: Count
+    label_smoothing: Share
+    augment: AugmentParams
+    patience: int | None = Field(ge=1, description="an integer >= 1, or null for never")
     keep: Literal["last", "best"]
     threads: int | None = Field(ge=1, description="an integer >= 1, or null for one a processor")
     device: Literal["cpu", "cuda"]
@@ -122,7 +162,19 @@ def check(path: Path = PARAMS_FILE) -> Params:
     Raises:
         ParamsError: as `read` does.
     """
-    document = strict_yaml.load(path)
+    return validate(strict_yaml.load(path), path)
+
+
+def validate(document: Document, path: Path) -> Params:
+    """Check what was read from a file, or was put together from several.
+
+    Args:
+        document: with a value for every knob.
+        path: of the file to name and to mend.
+
+    Raises:
+        ParamsError: any knob is unknown, missing, mistyped or out of range.
+    """
     problems = dict(document.problems)
     try:
         whole = Params.model_validate(document.values)
@@ -137,7 +189,8 @@ def check(path: Path = PARAMS_FILE) -> Params:
     raise ParamsError(
         f"{path} has {count}",
         found="\n".join(f"{document.name(where)}: {what}" for where, what in problems.items()),
-        todo=f"mend {path}; each knob is explained there",
+        todo=f"mend {path}; each knob is explained "
+        + ("there" if path.name == PARAMS_FILE.name else f"in {PARAMS_FILE}"),
     )
 
 
@@ -152,15 +205,24 @@ def _disagreements(whole: Params) -> dict[Location, str]:
             f"expected a list for the data set {whole.dataset.name}, "
             f"found lists for {', '.join(whole.dataset.mirrors) or 'none'}"
         )
-    if whole.numerics == "portable" and whole.train.threads not in (None, 1):
-        problems["train", "threads"] = (
-            "expected null or 1 with portable numerics, "
-            f"found {whole.train.threads}; set numerics: fast to use more threads"
+    train = whole.train
+    if train.nesterov and (train.optimizer != "sgd" or train.momentum == 0):
+        problems["train", "nesterov"] = (
+            "expected false without sgd and a momentum above 0, "
+            f"found true with {train.optimizer} and {train.momentum:g}"
         )
-    if whole.numerics == "portable" and whole.train.device != "cpu":
+    if train.augment.shift and train.augment.crop:
+        problems["train", "augment", "crop"] = (
+            f"expected 0 beside a shift, found {train.augment.crop}; both move the image"
+        )
+    if train.shards > train.batch_size:
+        problems["train", "shards"] = (
+            f"expected at most train.batch_size = {train.batch_size}, found {train.shards}"
+        )
+    if whole.numerics == "portable" and train.device != "cpu":
         problems["train", "device"] = (
             "expected cpu with portable numerics, "
-            f"found {whole.train.device}; set numerics: fast to use a GPU"
+            f"found {train.device}; set numerics: fast to use a GPU"
         )
     return problems
 

@@ -32,6 +32,7 @@ def load(name: str, sources: list[str]) -> Arrays:
 
     Raises:
         DownloadError: a file of it came from none of them.
+        DataError: a file is what was expected, but not in the data set's format.
     """
     dataset = DATASETS[name]
     todo = by_hand({file: sums.sha256 for file, sums in dataset.files.items()}, sources)

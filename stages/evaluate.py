@@ -15,7 +15,7 @@ from pathlib import Path
 if not __package__:  # run as a file: find core/ as `python -m` does
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from core import arrays, files, numerics, params, predictions
+from core import files, numerics, params, predictions, provenance
 from core.runner import run
 
 CLASS_NAMES = Path("data/raw/classes.json")
@@ -32,38 +32,41 @@ def main() -> None:
     """Measure the model on train and val."""
     chosen = params.read("numerics", "train.threads", "train.device", "model")
     numerics.pin(chosen.numerics, chosen.train.threads, chosen.train.device)
-    import torch
-
-    from core import models, weights
+    provenance.check(CLASS_NAMES, TRAIN_IMAGES, TRAIN_LABELS, TRAIN_INDICES, VAL_INDICES, MODEL)
+    from core import models, tensors, weights
     from core.evaluation import measure, predict
+    from core.workers import Workers
 
-    raw_images, raw_labels, class_names = arrays.read_labelled_images(
-        TRAIN_IMAGES, TRAIN_LABELS, CLASS_NAMES
+    data = tensors.read_training_set(
+        images=TRAIN_IMAGES,
+        labels=TRAIN_LABELS,
+        class_names=CLASS_NAMES,
+        train_indices=TRAIN_INDICES,
+        val_indices=VAL_INDICES,
     )
-    raw_split = arrays.read_split(TRAIN_INDICES, VAL_INDICES, images=len(raw_images))
-    images, labels, train_indices, val_indices = (
-        torch.from_numpy(array).to(chosen.train.device)
-        for array in (raw_images, raw_labels, *raw_split)
-    )
-
-    _, height, width, channels = images.shape
-    model = models.build(chosen.model.name, (height, width, channels), len(class_names))
+    _, height, width, channels = data.images.shape
+    model = models.build(chosen.model, (height, width, channels), len(data.class_names))
     weights.load_into(model, MODEL, name=chosen.model.name)
     model.to(chosen.train.device)
+    data = data.to(chosen.train.device)
+    workers = Workers(numerics.calls_at_once(chosen.numerics, chosen.train.threads))
 
     evaluation = {}
-    for side, indices in {"train": train_indices, "val": val_indices}.items():
-        measured = measure(model, images, labels, indices)
+    for side, indices in {"train": data.train_indices, "val": data.val_indices}.items():
+        measured = measure(model, data.images, data.labels, indices, workers=workers)
         evaluation[side] = measured._asdict()
         print(f"{side:<5}  loss {measured.loss:.4f}  accuracy {measured.accuracy:.4f}")
-    probabilities = predict(model, images, val_indices).cpu().numpy()  # (M, classes)
+    probabilities = predict(model, data.images, data.val_indices, workers=workers)
 
     files.write_json(EVALUATION, evaluation)
-    raw_val_indices = raw_split[1]
     files.write_csv(
         VAL_PREDICTIONS,
         predictions.COLUMNS,
-        predictions.rows(raw_val_indices, raw_labels[raw_val_indices], probabilities),
+        predictions.rows(
+            data.val_indices.cpu().numpy(),
+            data.labels[data.val_indices].cpu().numpy(),
+            probabilities.cpu().numpy(),
+        ),
     )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 if not __package__:  # run as a file: find core/ as `python -m` does
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from core import arrays, params
+from core import arrays, params, provenance
 from core.runner import run
 from core.splitting import split
 
@@ -26,6 +26,7 @@ VAL_INDICES = Path("data/split/val_indices.npy")
 def main() -> None:
     """Split the training images as params.yaml says."""
     chosen = params.read("split").split
+    provenance.check(CLASS_NAMES, TRAIN_LABELS)
     class_names = arrays.read_class_names(CLASS_NAMES)
     labels = arrays.read_labels(TRAIN_LABELS, classes=len(class_names))
 

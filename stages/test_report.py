@@ -32,6 +32,7 @@ from core import (
     params,
     pictures,
     predictions,
+    provenance,
 )
 from core.arrays import Images, Labels
 from core.errors import ModelError
@@ -111,22 +112,25 @@ def main() -> None:
     """Measure the model on the test set and report on it."""
     chosen = params.read("numerics", "train.threads", "train.device", "model", "test_report")
     numerics.pin(chosen.numerics, chosen.train.threads, chosen.train.device)
-    import torch
-
-    from core import evaluation, models, weights
+    provenance.check(CLASS_NAMES, TEST_IMAGES, TEST_LABELS, MODEL)
+    from core import evaluation, models, tensors, weights
+    from core.workers import Workers
 
     images, labels, names = arrays.read_labelled_images(TEST_IMAGES, TEST_LABELS, CLASS_NAMES)
     _, height, width, channels = images.shape
-    model = models.build(chosen.model.name, (height, width, channels), len(names))
+    model = models.build(chosen.model, (height, width, channels), len(names))
     weights.load_into(model, MODEL, name=chosen.model.name)
     model.to(chosen.train.device)
 
     pixels, targets, every = (
-        torch.from_numpy(array).to(chosen.train.device)
+        tensors.of(array).to(chosen.train.device)
         for array in (images, labels, np.arange(len(labels)))
     )
-    loss = evaluation.measure(model, pixels, targets, every).loss
-    probabilities = evaluation.predict(model, pixels, every).cpu().numpy()  # (N, classes)
+    workers = Workers(numerics.calls_at_once(chosen.numerics, chosen.train.threads))
+    loss = evaluation.measure(model, pixels, targets, every, workers=workers).loss
+    probabilities = (
+        evaluation.predict(model, pixels, every, workers=workers).cpu().numpy()
+    )  # (N, classes)
     predicted = probabilities.argmax(axis=1)  # (N,)
     matrix = classification.confusion_matrix(labels, predicted, classes=len(names))
     metrics = test_metrics(loss, int(matrix.trace()), len(labels))

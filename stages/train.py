@@ -3,7 +3,9 @@
 Reads:  data/raw/train_images.npy, train_labels.npy and classes.json,
         data/split/train_indices.npy and val_indices.npy
 Writes: models/model.pt, a bare state_dict;
-        metrics/history.csv, a row an epoch from epoch 0, before training
+        metrics/history.csv, a row an epoch from epoch 0, before training;
+        models/checkpoint.pt while it trains: a training that was killed goes on
+        from there, to the same bits
 """
 
 import sys
@@ -15,7 +17,7 @@ if not __package__:  # run as a file: find core/ as `python -m` does
 
 from tqdm import tqdm
 
-from core import arrays, files, numerics, params
+from core import files, numerics, params, provenance
 from core.runner import run
 
 CLASS_NAMES = Path("data/raw/classes.json")
@@ -25,55 +27,78 @@ TRAIN_INDICES = Path("data/split/train_indices.npy")
 VAL_INDICES = Path("data/split/val_indices.npy")
 MODEL = Path("models/model.pt")
 HISTORY = Path("metrics/history.csv")
+CHECKPOINT = MODEL.with_name("checkpoint.pt")  # no output: DVC would remove it before a run
 
 
 def main() -> None:
     """Train as params.yaml says."""
     chosen = params.read("numerics", "model", "train")
-    numerics.pin(chosen.numerics, chosen.train.threads, chosen.train.device)
+    settings = chosen.train
+    numerics.pin(chosen.numerics, settings.threads, settings.device)
+    provenance.check(CLASS_NAMES, TRAIN_IMAGES, TRAIN_LABELS, TRAIN_INDICES, VAL_INDICES)
     import torch
 
-    from core import models, training, weights
+    from core import checkpoints, models, tensors, training, weights
+    from core.workers import Workers
 
-    raw_images, raw_labels, class_names = arrays.read_labelled_images(
-        TRAIN_IMAGES, TRAIN_LABELS, CLASS_NAMES
+    data = tensors.read_training_set(
+        images=TRAIN_IMAGES,
+        labels=TRAIN_LABELS,
+        class_names=CLASS_NAMES,
+        train_indices=TRAIN_INDICES,
+        val_indices=VAL_INDICES,
     )
-    raw_split = arrays.read_split(TRAIN_INDICES, VAL_INDICES, images=len(raw_images))
-    images, labels, train_indices, val_indices = (
-        torch.from_numpy(array).to(chosen.train.device)
-        for array in (raw_images, raw_labels, *raw_split)
-    )
-    _, height, width, channels = images.shape
+    _, height, width, channels = data.images.shape
     model = models.build(
-        chosen.model.name, (height, width, channels), len(class_names), seed=chosen.train.seed
-    ).to(chosen.train.device)
+        chosen.model, (height, width, channels), len(data.class_names), seed=settings.seed
+    )
+    if chosen.model.standardize:
+        models.standardize(model, data.images, data.train_indices)
+    model.to(settings.device)
+    data = data.to(settings.device)
 
     for stale in (MODEL, HISTORY):  # a training that fails leaves no older result behind
         stale.unlink(missing_ok=True)
-    history: list[training.HistoryRow] = []
+    checkpoint = checkpoints.FileCheckpoint(
+        CHECKPOINT,
+        checkpoints.identity(
+            chosen.model_dump(),
+            [TRAIN_IMAGES, TRAIN_LABELS, CLASS_NAMES, TRAIN_INDICES, VAL_INDICES],
+        ),
+    )
+    calls = numerics.calls_at_once(chosen.numerics, settings.threads, settings.shards)
+    workers = Workers(calls, max(1, torch.get_num_threads() // calls))
+    run_of_training = training.Training(model, settings, workers)
 
     def report(row: training.HistoryRow) -> None:
-        history.append(row)
         print(f"{row.epoch:>5}  " + "  ".join(f"{value:>14.4f}" for value in row[1:]))
 
-    def progress(epoch: int, batches: Sequence[torch.Tensor]) -> Iterable[torch.Tensor]:
-        return tqdm(batches, desc=f"epoch {epoch}", leave=False, disable=None)
+    def progress(epoch: int, steps: Sequence[training.Step], taken: int) -> Iterable[training.Step]:
+        if taken:
+            print(f"going on in epoch {epoch} after {taken:,} steps", flush=True)
+        total = taken + len(steps)
+        return tqdm(
+            steps, desc=f"epoch {epoch}", total=total, initial=taken, leave=False, disable=None
+        )
 
     columns = training.HistoryRow._fields
     print("epoch  " + "  ".join(f"{column.replace('_', ' '):>14}" for column in columns[1:]))
-    kept = training.fit(
-        model,
-        images,
-        labels,
-        train_indices,
-        val_indices,
-        settings=chosen.train,
+    kept = run_of_training.fit(
+        data.images,
+        data.labels,
+        data.train_indices,
+        data.val_indices,
         report=report,
         progress=progress,
+        checkpoint=checkpoint,
     )
+    history = run_of_training.history
+    if len(history) <= settings.epochs:
+        print(f"stopped: {settings.patience} epochs without a lower validation loss")
 
     files.write_csv(HISTORY, columns, history)
     weights.save(MODEL, kept)
+    checkpoint.remove()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 import gzip
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -8,50 +7,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ruamel.yaml import YAML
 
 from core import arrays
 from core.datasets import DATASETS
+from tests.downloads import AS_MODULE, copy_code, download, written
 from tests.misbehaving_server import serving
 
 ROOT = Path(__file__).resolve().parents[1]
 MIRROR = ROOT / "data/mirror/mnist"
-AS_MODULE = ["-m", "stages.download"]
 AS_FILE = ["stages/download.py"]
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A copy of the code and of params.yaml, without data."""
-    for folder in ("core", "stages"):
-        shutil.copytree(ROOT / folder, tmp_path / folder)
-    shutil.copy(ROOT / "params.yaml", tmp_path)
-    return tmp_path
-
-
-def download(
-    project: Path, sources: list[str], command: list[str] = AS_MODULE
-) -> subprocess.CompletedProcess[str]:
-    yaml = YAML()
-    document = yaml.load(project / "params.yaml")
-    document["dataset"]["mirrors"]["mnist"] = sources
-    yaml.dump(document, project / "params.yaml")
-    return subprocess.run(
-        [sys.executable, *command],
-        cwd=project,
-        env={**os.environ, "no_proxy": "*"},
-        capture_output=True,
-        text=True,
-    )
+    return copy_code(tmp_path)
 
 
 def bundled(name: str, header_bytes: int) -> np.ndarray:
     """The numbers in a bundled file; these files' headers are 16 and 8 bytes long."""
     return np.frombuffer(gzip.decompress((MIRROR / f"{name}.gz").read_bytes())[header_bytes:], "u1")
-
-
-def written(project: Path) -> list[str]:
-    return sorted(path.name for path in (project / "data").rglob("*") if path.is_file())
 
 
 @pytest.mark.parametrize("command", [AS_MODULE, AS_FILE], ids=["as module", "as file"])

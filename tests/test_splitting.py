@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import ParamsError
@@ -76,7 +76,7 @@ def test_a_subset_larger_than_what_is_left_is_refused_with_the_numbers() -> None
     assert "found:    801" in str(caught.value)
 
 
-@settings(max_examples=200, derandomize=True, database=None, deadline=None)
+@pytest.mark.fuzz
 @given(
     class_counts=st.lists(st.integers(0, 60), min_size=1, max_size=6).filter(sum),
     seed=st.integers(0, 2**63 - 1),

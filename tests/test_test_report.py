@@ -25,6 +25,7 @@ from ruamel.yaml import YAML
 from core import arrays, intervals, models, weights
 from core.errors import DataError, ModelError
 from stages import test_report as stage
+from tests import knobs
 
 ROOT = Path(__file__).resolve().parents[1]
 OUTPUTS = [
@@ -99,10 +100,12 @@ def lay_out(folder: Path, outcome: list[tuple[int, int, int]]) -> None:
     arrays.write(folder / "data/raw/test_images.npy", images.reshape(-1, *SHAPE))
     arrays.write(folder / "data/raw/test_labels.npy", np.array(labels, dtype=np.int64))
     (folder / "data/raw/classes.json").write_text(json.dumps(NAMES), encoding="utf-8")
-    model = models.build("logistic_regression", SHAPE, len(NAMES))
+    model = models.build(knobs.model("logistic_regression"), SHAPE, len(NAMES))
     weight = torch.zeros(len(NAMES), 64)
     weight[range(len(NAMES)), range(len(NAMES))] = LIT
-    model.load_state_dict({"linear.weight": weight, "linear.bias": torch.zeros(len(NAMES))})
+    with torch.no_grad():
+        model.get_parameter("linear.weight").copy_(weight)
+        model.get_parameter("linear.bias").zero_()
     weights.save(folder / "models/model.pt", model.state_dict())
 
 
@@ -305,7 +308,7 @@ def test_a_model_without_a_finite_loss_is_an_error_and_nothing_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lay_out(tmp_path, OUTCOME)
-    model = models.build("logistic_regression", SHAPE, len(NAMES))
+    model = models.build(knobs.model("logistic_regression"), SHAPE, len(NAMES))
     for parameter in model.parameters():
         torch.nn.init.constant_(parameter, torch.finfo(torch.float32).max)
     weights.save(tmp_path / "models/model.pt", model.state_dict())
@@ -323,3 +326,26 @@ def test_an_image_without_a_label_is_an_error(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match="40 images and 39 labels"):
         stage.main()
+
+
+def test_images_are_normalized_by_the_mean_and_deviation_in_the_model_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lay_out(tmp_path, OUTCOME)
+    state = weights.read(tmp_path / "models/model.pt")
+    # Pixels of 255 become 2 and those of 0 become 1, which all classes share.
+    state["normalize.mean"].fill_(-255)
+    state["normalize.std"].fill_(255)
+    weights.save(tmp_path / "models/model.pt", state)
+    monkeypatch.chdir(tmp_path)
+    stage.main()
+    # A lit pixel has a logit of 2 ln 6, the others of ln 6: the same probabilities.
+    assert json.loads((tmp_path / "metrics/test.json").read_text())["loss"] == pytest.approx(
+        -(28 * math.log(6 / 9) + 12 * math.log(1 / 9)) / 40, abs=2e-6
+    )
+    state["normalize.std"].fill_(255 / 2)  # logits of 4 ln 6 and 2 ln 6: 36 times as likely
+    weights.save(tmp_path / "models/model.pt", state)
+    stage.main()
+    assert json.loads((tmp_path / "metrics/test.json").read_text())["loss"] == pytest.approx(
+        -(28 * math.log(36 / 39) + 12 * math.log(1 / 39)) / 40, abs=2e-6
+    )

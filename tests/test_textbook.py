@@ -5,7 +5,7 @@ import json
 import shutil
 from pathlib import Path
 
-from dvc.utils.serialize import modify_yaml
+from dvc.utils.hydra import apply_overrides
 
 from core import params
 
@@ -27,9 +27,11 @@ def test_five_epochs_at_0_001_end_where_the_textbook_does() -> None:
 
 
 def test_dvc_writes_params_yaml_as_it_is_committed(tmp_path: Path) -> None:
-    """So that an experiment that changes one knob changes one line."""
+    """So that an experiment that changes one knob changes one line.
+
+    It writes every list anew, and a comment after one would be lost.
+    """
     copy = tmp_path / "params.yaml"
     shutil.copy(ROOT / "params.yaml", copy)
-    with modify_yaml(str(copy)) as content:
-        content["train"]["lr"] = 0.001
+    apply_overrides(copy, ["train.lr=0.001"])
     assert copy.read_bytes() == (ROOT / "params.yaml").read_bytes()

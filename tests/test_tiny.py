@@ -61,7 +61,12 @@ def test_training_starts_near_chance_and_learns(rebuilt: Project) -> None:
 def test_the_model_is_a_bare_state_dict(rebuilt: Project) -> None:
     state = torch.load(rebuilt.folder / "models/model.pt", weights_only=True)
     shapes = {name: tuple(weight.shape) for name, weight in state.items()}
-    assert shapes == {"linear.weight": (10, 784), "linear.bias": (10,)}
+    assert shapes == {
+        "normalize.mean": (1,),
+        "normalize.std": (1,),
+        "linear.weight": (10, 784),
+        "linear.bias": (10,),
+    }
 
 
 def test_evaluate_agrees_with_the_last_epoch_to_the_last_digit(rebuilt: Project) -> None:

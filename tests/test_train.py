@@ -11,9 +11,11 @@ import sys
 import termios
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from core import weights
 from tests.project import Project, copy_project, make_tiny
 
 
@@ -58,7 +60,8 @@ def test_a_stage_is_the_same_as_a_module_and_as_a_script(project: Project) -> No
 def test_one_seed_gives_one_model_and_another_seed_another(project: Project) -> None:
     first = trained(project)
     assert trained(project) == first
-    assert trained(project, ("  seed: 42\n  # Learning", "  seed: 43\n  # Learning")) != first
+    seed = "  seed: {}\n  # sgd, or adamw"
+    assert trained(project, (seed.format(42), seed.format(43))) != first
 
 
 FAST = ("\nnumerics: portable", "\nnumerics: fast")
@@ -77,6 +80,73 @@ def test_fast_numerics_give_the_same_bits_each_time_and_nearly_those_of_portable
     assert fast_bytes != portable_bytes
     for fast_row, portable_row in zip(fast, portable, strict=True):
         assert float(fast_row["val_loss"]) == pytest.approx(float(portable_row["val_loss"]), 1e-4)
+
+
+# What has state, random numbers and statistics of its own in each shard.
+CNN_IN_TWO_SHARDS = [
+    ("  name: logistic_regression", "  name: cnn"),
+    ("    - - 16\n    - - 32\n      - 32\n    - - 64\n", "    - - 4\n    - - 8\n"),
+    ("    dropout: 0.0", "    dropout: 0.25"),
+    ("  standardize: false", "  standardize: true"),
+    ("  momentum: 0.0", "  momentum: 0.9"),
+    ("  shards: 1", "  shards: 2"),
+    ("    shift: 0", "    shift: 1"),
+]
+
+
+def test_fast_numerics_with_a_shard_for_each_thread_give_the_same_bits_each_time(
+    project: Project,
+) -> None:
+    model = project.folder / "models/model.pt"
+    changes = [FAST, ("  threads:\n", "  threads: 2\n"), *CNN_IN_TWO_SHARDS]
+    first = trained(project, *changes)
+    first_bytes = model.read_bytes()
+    assert trained(project, *changes) == first
+    assert model.read_bytes() == first_bytes
+
+
+def test_the_number_of_threads_changes_no_bit_of_portable_numerics(project: Project) -> None:
+    model = project.folder / "models/model.pt"
+    files = ("metrics/evaluate.json", "metrics/val_predictions.csv", "metrics/test.json")
+    found = []
+    for threads in (1, 3):
+        history = trained(project, ("  threads:\n", f"  threads: {threads}\n"), *CNN_IN_TWO_SHARDS)
+        project.must("python", "stages/evaluate.py")
+        project.must("python", "stages/test_report.py")
+        found.append((history, model.read_bytes(), [project.read(file) for file in files]))
+    assert found[0] == found[1]
+    evaluation = json.loads(found[0][2][0])
+    assert str(evaluation["val"]["loss"]) == found[0][0][-1]["val_loss"]
+
+
+def test_images_are_standardized_by_those_to_train_on_and_evaluated_by_the_file(
+    project: Project,
+) -> None:
+    history = trained(project, ("  standardize: false", "  standardize: true"))
+    images = np.load(project.folder / "data/raw/train_images.npy")
+    chosen = images[np.load(project.folder / "data/split/train_indices.npy")]
+    state = weights.read(project.folder / "models/model.pt")
+    assert state["normalize.mean"].tolist() == [pytest.approx(chosen.mean(), rel=1e-6)]
+    assert state["normalize.std"].tolist() == [pytest.approx(chosen.std(), rel=1e-6)]
+    assert chosen.mean() != pytest.approx(images.mean(), rel=1e-4)  # it can be told apart
+
+    # evaluate has no other way to know: with standardize off it still measures the same.
+    project.replace("params.yaml", "  standardize: true", "  standardize: false")
+    project.must("python", "stages/evaluate.py")
+    evaluation = json.loads(project.read("metrics/evaluate.json"))
+    assert str(evaluation["val"]["loss"]) == history[-1]["val_loss"]
+
+
+def test_training_that_stops_early_says_so_and_has_a_shorter_history(project: Project) -> None:
+    whole = trained(project, ("  lr: 0.1", "  lr: 8.0"), ("  epochs: 5", "  epochs: 20"))
+    project.replace("params.yaml", "  patience:\n", "  patience: 2\n")
+    printed = project.must("python", "stages/train.py")
+    stopped = list(csv.DictReader(project.read("metrics/history.csv").splitlines()))
+    assert len(stopped) < len(whole) == 21
+    assert stopped == whole[: len(stopped)]
+    losses = [float(row["val_loss"]) for row in stopped]
+    assert losses.index(min(losses)) == len(stopped) - 3
+    assert printed.endswith("stopped: 2 epochs without a lower validation loss\n")
 
 
 @pytest.mark.gpu
