@@ -18,7 +18,8 @@ import pytest
 import torch
 import yaml
 
-from core import evaluation, models, training
+from core import evaluation, models
+from tests import knobs
 from tests.project import Project, copy_project, make_tiny
 
 COMPARE = ("python", "-m", "tools.compare")
@@ -113,11 +114,15 @@ def trained(project: Project, lr: float, seed: int = 42) -> dict[str, float]:
             "split/val_indices.npy",
         )
     )
-    model = models.build("logistic_regression", (28, 28, 1), 10, seed=seed)
+    model = models.build(knobs.model("logistic_regression"), (28, 28, 1), 10, seed=seed)
     order = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr, foreach=False)
     for _ in range(5):
-        batches = training.shuffled_batches(train, 100, order)
-        training.train_epoch(model, images, labels, batches, lr)
+        for batch in torch.split(train[torch.randperm(len(train), generator=order)], 100):
+            optimizer.zero_grad()
+            loss = torch.nn.functional.cross_entropy(model(images[batch]), labels[batch])
+            torch.autograd.backward(loss)
+            optimizer.step()
     measured = evaluation.measure(model, images, labels, val)
     return {"loss": round(measured.loss, 6), "accuracy": round(measured.accuracy, 6)}
 
@@ -350,7 +355,7 @@ def multiply_steps_by(project: Project, factor: int) -> None:
     )
     (project.folder / "dvc.yaml").write_text(before + train + after)
     (project.folder / "core/longer.py").write_text(f"FACTOR = {factor}\n")
-    project.replace("core/training.py", "alpha=lr)", "alpha=lr * FACTOR)")
+    project.replace("core/training.py", "step.lr)", "step.lr * FACTOR)")
     project.replace(
         "core/training.py", "import torch\n", "import torch\nfrom core.longer import FACTOR\n"
     )
@@ -371,7 +376,7 @@ def test_experiments_run_the_code_that_is_recorded_whatever_happens_meanwhile(
     comparison = start(project, "train.lr=0.05,0.1", "--jobs", "1", **hostile)
     wait_for(lambda: bool(processes_of(project, "lr-0.05")), "the first experiment")
     (project.folder / "core/longer.py").write_text("FACTOR = 1000\n")
-    project.replace("core/training.py", "alpha=lr * FACTOR)", "alpha=-lr * FACTOR)")
+    project.replace("core/training.py", "step.lr * FACTOR)", "-step.lr * FACTOR)")
     printed, told = comparison.communicate(timeout=SECONDS)
 
     assert comparison.returncode == 0, printed + told
@@ -396,7 +401,7 @@ def test_one_experiment_of_dvc_runs_the_code_that_it_records(
     project: Project, tmp_path: Path, where: str
 ) -> None:
     hostile = another_copy_on_the_path(project, tmp_path)
-    project.replace("core/training.py", "alpha=lr)", "alpha=lr * 3)")
+    project.replace("core/training.py", "step.lr)", "step.lr * 3)")
     place = ["--temp"] if where == "temporary checkout" else []
     run = ("python", "-m", "dvc", "exp", "run", *place, "--name", "three", "-S", "train.lr=0.05")
     printed = project.must(*run, **hostile)

@@ -18,7 +18,9 @@ CALL = "python -m tools.compare train.lr=0.1,0.2 --seeds 2"
 
 
 def experiment(lr: float, seed: int) -> Experiment:
-    return Experiment(f"lr-{lr}-seed-{seed}", f"lr-{lr}", {"train.lr": lr}, seed, "portable", b"")
+    return Experiment(
+        f"lr-{lr}-seed-{seed}", f"lr-{lr}", {"train.lr": lr}, seed, "portable", 1, b""
+    )
 
 
 def result(lr: float, seed: int, wrong: range, *, loss: float, first_image: int = 0) -> Result:
@@ -89,6 +91,15 @@ def test_recipes_validated_on_different_images_are_not_tested() -> None:
     assert compare_page.row(ranked, ranked.recipes[1])[3:] == ["–", "–"]
 
 
+def test_recipes_of_two_data_sets_are_not_tested() -> None:
+    other = result(0.2, 1, range(101), loss=0.31)
+    other.predictions["label"] = (
+        other.predictions["label"] + 1
+    ) % 10  # of images at the same places
+    assert comparison(BEST[0], other).caveat.startswith("Nothing is tested: ")
+    assert comparison(BEST[0], LEVEL[0]).caveat == ""
+
+
 def test_one_seed_is_said_to_tell_nothing_of_training() -> None:
     ranked = comparison(BEST[0], WORSE[0])
     assert (
@@ -119,7 +130,7 @@ def test_values_within_a_factor_of_ten_and_names_have_no_logarithmic_axis() -> N
     assert "type" not in near["scale"]
     named = [
         Result(
-            Experiment(n, n, {"train.keep": n}, 1, "portable", b""),
+            Experiment(n, n, {"train.keep": n}, 1, "portable", 1, b""),
             1,
             1,
             one.history,

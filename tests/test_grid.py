@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from core import numerics
 from core.errors import ParamsError
-from tools.grid import plan, written
+from tools.grid import Experiment, plan, written
+from tools.running import jobs_that_fit
 
 ROOT = Path(__file__).resolve().parents[1]
 PARAMS = ROOT / "params.yaml"
@@ -57,6 +59,37 @@ def test_seeds_alone_compare_the_recipe_as_it_is_with_nothing() -> None:
     experiments = plan([], 3, PARAMS)
     assert [each.name for each in experiments] == ["seed-1", "seed-2", "seed-3"]
     assert {each.recipe for each in experiments} == {"as-it-is"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "processors"),
+    [
+        (["train.shards=1"], 1),
+        (["train.shards=4"], 4),
+        (["train.shards=4", "train.threads=2"], 2),
+        (["train.shards=2", "train.threads=8"], 2),
+        (["numerics=fast", "train.shards=2", "train.threads=3"], 3),
+        (["numerics=fast"], None),
+        (["numerics=fast", "train.threads=3", "train.device=cuda"], None),
+    ],
+)
+def test_an_experiment_tells_how_many_processors_it_trains_on(
+    settings: list[str], processors: int | None
+) -> None:
+    (experiment,) = plan(settings, None, PARAMS)
+    assert experiment.processors == processors
+
+
+@pytest.mark.parametrize(
+    ("processors", "jobs"),
+    [([1, 1], 8), ([1, 2], 4), ([3, 2], 2), ([16], 1), ([1, None], 1), ([None], 1), ([], 8)],
+)
+def test_as_many_run_at_a_time_as_fit_if_all_were_as_large_as_the_largest(
+    monkeypatch: pytest.MonkeyPatch, processors: list[int | None], jobs: int
+) -> None:
+    monkeypatch.setattr(numerics, "processors", lambda: 8)
+    experiments = [Experiment("n", "n", {}, 1, "fast", each, b"") for each in processors]
+    assert jobs_that_fit(experiments) == jobs
 
 
 @pytest.mark.parametrize(

@@ -94,8 +94,8 @@ def row(comparison: Comparison, recipe: Recipe) -> list[str]:
     names = [written(value) for value in recipe.settings.values()] or [recipe.name]
     accuracy = loss = behind = p = "–"
     if recipe.results:
-        accuracy = _with_deviation(recipe.accuracies)
-        loss = _with_deviation(recipe.losses)
+        accuracy = with_deviation(recipe.accuracies)
+        loss = with_deviation(recipe.losses)
     if not recipe.complete:
         missing = recipe.seeds - len(recipe.results) - len(recipe.divergences)
         counts = {"diverged": len(recipe.divergences), "failed": missing}
@@ -152,7 +152,8 @@ def method(comparison: Comparison) -> str:
     )
 
 
-def _with_deviation(values: list[float]) -> str:
+def with_deviation(values: list[float]) -> str:
+    """Write the mean of accuracies or losses, and their standard deviation if there are two."""
     mean, deviation = mean_and_deviation(values)
     return f"{mean:.4f}" if deviation is None else f"{mean:.4f} ± {deviation:.4f}"
 

@@ -36,6 +36,8 @@ from tools.preloaded import preloaded
 
 WORK = Path(".dvc/tmp/compare")  # DVC keeps .dvc/tmp out of git
 DIVERGED = "error: the training diverged"  # how core.training begins to say it
+TRAINED = "Running stage 'train':"  # how DVC says it, where it takes nothing from its cache
+MIRRORS = "data/mirror"  # its folders are ignored but for what is bundled
 POLL_SECONDS = 0.02
 
 
@@ -136,6 +138,7 @@ class LocalExecutor:
         )
         git.run("checkout", "--quiet", "--detach", snapshot.commit, cwd=folder)
         _share_cache(self.root, folder)
+        _share_mirrors(self.root, folder)
 
 
 def _share_cache(root: Path, folder: Path) -> None:
@@ -148,6 +151,15 @@ def _share_cache(root: Path, folder: Path) -> None:
         local.setdefault("cache", {})["dir"] = repo.cache.local_cache_dir
     with Config(str(folder / ".dvc"), validate=False).edit("local") as settings:
         settings.update(local)
+
+
+def _share_mirrors(root: Path, folder: Path) -> None:
+    """Give a checkout the files of data sets that were placed by hand, and that git ignores."""
+    ignored = ("--others", "--ignored", "--exclude-standard", "-z", "--", MIRRORS)
+    listed = git.run("ls-files", *ignored, cwd=root)
+    for name in [os.fsdecode(name) for name in listed.split(b"\0") if name]:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).symlink_to(root / name)
 
 
 @contextmanager
@@ -230,10 +242,11 @@ def _stop(job: _Job) -> None:
 def _outcome(job: _Job) -> Outcome:
     seconds = time.monotonic() - job.started
     _stop(job)  # a stage outlives a DVC that was killed
+    text = job.log.read_text(encoding="utf-8", errors="replace")
     if job.process.returncode == 0:
         job.log.unlink()
-        return Outcome(job.experiment, seconds, _changed_files(job.folder))
-    text = job.log.read_text(encoding="utf-8", errors="replace")
+        trained = TRAINED in text
+        return Outcome(job.experiment, seconds, _changed_files(job.folder), trained=trained)
     problem = _problem(text, job.process.returncode)
     return Outcome(
         job.experiment, seconds, {}, problem=problem, diverged=problem.startswith(DIVERGED)

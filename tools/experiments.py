@@ -34,9 +34,11 @@ LOCK = "dvc.lock"
 EVALUATION = "metrics/evaluate.json"
 HISTORY = "metrics/history.csv"
 PREDICTIONS = "metrics/val_predictions.csv"
+TEST = "metrics/test.json"
 
 FINISHED = "refs/exps"  # DVC's own
 DIVERGED = "refs/diverged"
+SECONDS = "Seconds"  # in the message of a commit, the one place where a time may stand
 
 
 class Snapshot(NamedTuple):
@@ -58,6 +60,7 @@ class Outcome:
         problem: why it failed, in the words of the stage; empty if it did not.
         diverged: whether what failed was the training itself, which any
             further run would do again.
+        trained: whether the model was trained, and not taken from DVC's cache.
     """
 
     experiment: Experiment
@@ -65,6 +68,7 @@ class Outcome:
     files: Mapping[str, bytes | None]
     problem: str = ""
     diverged: bool = False
+    trained: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,8 @@ class Result:
         accuracy: on the validation images.
         history: a row an epoch, as metrics/history.csv.
         predictions: a row a validation image, as metrics/val_predictions.csv.
+        seconds: that it took here, beside what else was running; None if its
+            model came from DVC's cache, or `dvc exp run` made it.
     """
 
     experiment: Experiment
@@ -84,6 +90,7 @@ class Result:
     accuracy: float
     history: pd.DataFrame
     predictions: pd.DataFrame
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -172,13 +179,20 @@ def record(root: Path, snapshot: Snapshot, outcome: Outcome) -> Result | Diverge
         return None
     files = {PARAMS_FILE.name: experiment.params, **outcome.files}
     tree = _tree(root, snapshot.commit, files)
-    commit = _commit(root, tree, snapshot.baseline, f"{experiment.name}\n\n{outcome.problem}")
+    told = outcome.problem or (f"{SECONDS}: {outcome.seconds:.1f}" if outcome.trained else "")
+    commit = _commit(root, tree, snapshot.baseline, f"{experiment.name}\n\n{told}")
     kept, other = (DIVERGED, FINISHED) if outcome.diverged else (FINISHED, DIVERGED)
     git.run("update-ref", _ref(kept, snapshot, experiment), commit, cwd=root)
     git.run("update-ref", "-d", _ref(other, snapshot, experiment), cwd=root)
     if outcome.diverged:
         return Divergence(experiment, outcome.problem)
     return _read(root, experiment, commit)
+
+
+def test_accuracy(root: Path, snapshot: Snapshot, experiment: Experiment) -> float:
+    """Return the accuracy of a finished experiment on the test set: to report, not to choose."""
+    ref = _ref(FINISHED, snapshot, experiment)
+    return float(json.loads(git.run("show", f"{ref}:{TEST}", cwd=root))["accuracy"])
 
 
 def _ref(namespace: str, snapshot: Snapshot, experiment: Experiment) -> str:
@@ -231,7 +245,7 @@ def _mixed(root: Path, experiment: Experiment, commit: str) -> list[str]:
         for key, value in stage.get("params", {}).get(PARAMS_FILE.name, {}).items():
             if value != lookup(key, chosen):
                 mixed.add(f"stage {name}")
-    for path in (EVALUATION, HISTORY, PREDICTIONS):
+    for path in (EVALUATION, HISTORY, PREDICTIONS, TEST):
         content = git.run("show", f"{commit}:{path}", cwd=root)
         if written.get(path) != hashlib.md5(content, usedforsecurity=False).hexdigest():
             mixed.add(path)
@@ -284,10 +298,13 @@ def _read(root: Path, experiment: Experiment, commit: str) -> Result:
         return io.BytesIO(git.run("show", f"{commit}:{name}", cwd=root))
 
     measured = json.load(content(EVALUATION))["val"]
+    trailer = f"--format=%(trailers:key={SECONDS},valueonly)"
+    seconds = git.line("show", "--no-patch", trailer, commit, cwd=root)
     return Result(
         experiment,
         loss=measured["loss"],
         accuracy=measured["accuracy"],
         history=pd.read_csv(content(HISTORY)),
         predictions=pd.read_csv(content(PREDICTIONS)),
+        seconds=float(seconds) if seconds else None,
     )

@@ -1,7 +1,8 @@
 """Makes experiments of `train.lr=0.01,0.1 --seeds 3`: every combination, each with its name.
 
-Values are read and written by DVC's own code, as `dvc exp run -S` does it, and
-every resulting params.yaml is checked before the first experiment starts.
+They start from params.yaml, or from recipes laid over it. Values are read and
+written by DVC's own code, as `dvc exp run -S` does it, and every resulting
+params.yaml is checked before the first experiment starts.
 """
 
 import difflib
@@ -15,8 +16,11 @@ from typing import Any
 
 from core import params, strict_yaml
 from core.errors import ParamsError
+from core.params import Params
+from tools import recipe_files
 
 SEED = "train.seed"  # what the runs of one recipe differ in
+RECIPE = "recipe"  # the name of a file in recipes/, beside the knobs that were set
 FORM = "knob=value or knob=value,value,..., as in train.lr=0.01,0.1"
 
 
@@ -27,9 +31,12 @@ class Experiment:
     Args:
         name: what DVC lists it under, `lr-0.1-seed-2`.
         recipe: the name without the seed: what is compared with each other.
-        settings: the value of each knob on the command line but the seed.
+        settings: the value of each knob on the command line but the seed; before
+            them, under `recipe`, the name of the recipe that they were laid over.
         seed: of the training.
         numerics: `portable` or `fast`.
+        processors: how many it can train on at once; None for any number, and
+            for a GPU, beside which nothing else should run.
         params: the whole of its params.yaml.
     """
 
@@ -38,23 +45,27 @@ class Experiment:
     settings: dict[str, Any] = field(compare=False)
     seed: int
     numerics: str
+    processors: int | None
     params: bytes = field(repr=False)
 
 
-def plan(settings: Sequence[str], seeds: int | None, params_file: Path) -> list[Experiment]:
-    """Make every combination of the values in `settings`, and of the seeds.
+def plan(
+    settings: Sequence[str], seeds: int | None, params_file: Path, recipes: Sequence[str] = ()
+) -> list[Experiment]:
+    """Make every combination of the recipes, the values in `settings`, and the seeds.
 
     Args:
         settings: `train.lr=0.01,0.1` and the like; the last one varies fastest.
         seeds: how many seeds, from 1 on; None leaves the seed as it is.
         params_file: what they change.
+        recipes: names of recipes that are laid over it first, in turn.
 
     Returns:
         Each combination once, with a name of its own.
 
     Raises:
         ParamsError: a setting is not understood, names no knob or gives it a
-            value that it can not have.
+            value that it can not have; there is no such recipe, or it does.
     """
     params.check(params_file)
     if seeds is not None:
@@ -76,19 +87,26 @@ def plan(settings: Sequence[str], seeds: int | None, params_file: Path) -> list[
             f"{repeated[0]} is given twice", todo="list its values behind one =, with commas"
         )
 
-    short = _short_names(keys)
+    starts: list[tuple[dict[str, str], bytes]] = [({}, text)]
+    if recipes:
+        read = [recipe_files.read(name, params_file) for name in recipes]
+        starts = [({RECIPE: each.name}, _changed(text, each.overrides)[0]) for each in read]
+
+    short = {key: f"{name}-" for key, name in _short_names(keys).items()}
     experiments: dict[str, Experiment] = {}
-    for combination in itertools.product(*choices):
-        changed, changed_values = _changed(text, combination)
-        chosen = {key: lookup(key, changed_values) for key in keys}
-        parts = {key: f"{short[key]}-{written(value)}" for key, value in chosen.items()}
+    combinations = list(itertools.product(*choices))
+    for (start, start_text), combination in itertools.product(starts, combinations):
+        changed, chosen = _changed(start_text, combination)
+        known_as = start | {key: lookup(key, chosen.model_dump()) for key in keys}
+        parts = {key: short.get(key, "") + written(value) for key, value in known_as.items()}
         recipe = "-".join(part for key, part in parts.items() if key != SEED)
         experiment = Experiment(
             name="-".join(parts.values()),
             recipe=recipe or "as-it-is",
-            settings={key: value for key, value in chosen.items() if key != SEED},
-            seed=int(lookup(SEED, changed_values)),
-            numerics=lookup("numerics", changed_values),
+            settings={key: value for key, value in known_as.items() if key != SEED},
+            seed=chosen.train.seed,
+            numerics=chosen.numerics,
+            processors=_processors(chosen),
             params=changed,
         )
         known = experiments.setdefault(experiment.name, experiment)
@@ -119,7 +137,17 @@ def _choices(setting: str, values: Any) -> list[str]:
         ) from error
 
 
-def _changed(text: bytes, overrides: Sequence[str]) -> tuple[bytes, Any]:
+def _processors(chosen: Params) -> int | None:
+    """Return how many processors a training can use at once, as core.numerics shares them out."""
+    if chosen.train.device != "cpu":
+        return None
+    threads = chosen.train.threads
+    if chosen.numerics == "portable":
+        return min(chosen.train.shards, threads or chosen.train.shards)
+    return threads
+
+
+def _changed(text: bytes, overrides: Sequence[str]) -> tuple[bytes, Params]:
     """Write `overrides` into a params.yaml as `dvc exp run -S` does, and check it."""
     from dvc.exceptions import DvcException
     from dvc.utils.hydra import apply_overrides
@@ -129,7 +157,7 @@ def _changed(text: bytes, overrides: Sequence[str]) -> tuple[bytes, Any]:
         file.write_bytes(text)
         try:
             apply_overrides(file, list(overrides))
-            params.check(file)
+            return file.read_bytes(), params.check(file)
         except ParamsError as error:
             raise ParamsError(
                 f"an experiment with {' '.join(overrides)} can not run",
@@ -142,7 +170,6 @@ def _changed(text: bytes, overrides: Sequence[str]) -> tuple[bytes, Any]:
                 found=str(error.__cause__ or error).splitlines()[0],
                 todo="mend the values on the command line",
             ) from error
-        return file.read_bytes(), strict_yaml.load(file).values
 
 
 def lookup(key: str, values: Any) -> Any:

@@ -27,7 +27,7 @@ def call(address: str, arguments: list[str]) -> None:
             raise OSError("not a module")
         connection.connect(address)
     except OSError:
-        os.execv(sys.executable, [sys.executable, *arguments])
+        os.execv(sys.executable, [sys.executable, *arguments])  # noqa: S606
     import json
 
     facts = [os.getpgid(0), os.getcwd(), dict(os.environ), arguments]  # noqa: PTH109
