@@ -20,7 +20,6 @@ import argparse
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.train_loop import load_data
 from core import numerics, paired
 from core.intervals import wilson
 from tools import verdict
@@ -35,22 +34,25 @@ SEEDS = 5  # of each side, where recipes are compared
 def right_of_seeds(models: int, lr: float) -> NDArray[np.bool_]:
     """Train models with the seeds from 0 on and return what each gets right, (models, IMAGES)."""
     numerics.pin("portable", None)
-    import torch
+    from benchmarks import workload
+    from core import evaluation
 
-    from core import evaluation, training
-    from core.models import build
-
-    images, labels, train_indices, val_indices = (torch.from_numpy(a) for a in load_data())
-    train_indices, val_indices = train_indices[:TRAIN_IMAGES], val_indices[:IMAGES]
+    data = workload.load()
+    val_indices = data.val_indices[:IMAGES]
+    data = data._replace(train_indices=data.train_indices[:TRAIN_IMAGES])
     right = np.empty((models, len(val_indices)), dtype=bool)
     for seed in range(models):
-        model = build("logistic_regression", (28, 28, 1), 10, seed=seed)
-        generator = torch.Generator().manual_seed(seed)
-        for _ in range(EPOCHS):
-            batches = training.shuffled_batches(train_indices, BATCH_SIZE, generator)
-            training.train_epoch(model, images, labels, batches, lr)
-        predicted = evaluation.predict(model, images, val_indices).argmax(dim=1)
-        right[seed] = (predicted == labels[val_indices]).numpy()
+        training = workload.start(
+            data,
+            "portable",
+            1,
+            model={"name": "logistic_regression", "standardize": False},
+            train={"seed": seed, "lr": lr, "batch_size": BATCH_SIZE, "epochs": EPOCHS},
+        )
+        for epoch in range(1, EPOCHS + 1):
+            workload.train_epoch(training, data, epoch=epoch)
+        predicted = evaluation.predict(training.model, data.images, val_indices).argmax(dim=1)
+        right[seed] = (predicted == data.labels[val_indices]).numpy()
     return right
 
 

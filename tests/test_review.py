@@ -145,9 +145,9 @@ def test_another_split_cannot_be_compared_and_shows_the_metrics_alone(branch: Pr
 def test_another_model_is_compared_on_the_same_images(branch: Project) -> None:
     branch.replace(
         "core/models.py",
-        '    "logistic_regression": LogisticRegression,\n',
-        '    "logistic_regression": LogisticRegression,\n'
-        '    "hidden": lambda shape, classes: nn.Sequential(\n'
+        '    "logistic_regression": logistic_regression,\n',
+        '    "logistic_regression": logistic_regression,\n'
+        '    "hidden": lambda shape, classes, settings: nn.Sequential(\n'
         "        LogisticRegression(shape, 8), nn.Tanh(), nn.Linear(8, classes)\n"
         "    ),\n",
     )
@@ -242,6 +242,7 @@ def test_without_main_and_without_git_the_error_says_what_to_do(
     assert "not in an unpacked archive" in done.stderr
 
 
+@pytest.mark.slow
 def test_tries_that_move_the_test_metrics_are_warned_of(branch: Project) -> None:
     for lr in ("0.2", "0.3"):
         text = re.sub(r"  lr: .*", f"  lr: {lr}", branch.read("params.yaml"))
@@ -306,6 +307,7 @@ def test_seeds_of_both_sides_are_trained_and_the_verdict_is_on_the_recipes(
     assert branch.must("git", "rev-parse", "HEAD") == before
 
 
+@pytest.mark.slow
 def test_a_change_within_the_spread_of_saved_seeds_is_warned_of(branch: Project) -> None:
     accuracies = [json.loads(branch.read("metrics/evaluate.json"))["val"]["accuracy"]]
     for seed in (1, 2):
@@ -327,7 +329,7 @@ def test_a_change_within_the_spread_of_saved_seeds_is_warned_of(branch: Project)
 
 
 def test_another_seed_is_never_called_better(branch: Project) -> None:
-    branch.replace("params.yaml", "  seed: 42\n  # Learning", "  seed: 7\n  # Learning")
+    branch.replace("params.yaml", "  seed: 42\n  # sgd", "  seed: 7\n  # sgd")
     rebuild(branch, "Another seed")
     markdown = review(branch)
     assert markdown.startswith(

@@ -9,7 +9,7 @@ from scipy.stats import binomtest
 
 from core.paired import Difference
 from tools import verdict
-from tools.recipes import Trained
+from tools.reseeding import Trained
 from tools.sides import Predictions, Set, Side
 from tools.snapshots import Snapshot
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from core.errors import DataError
 from tools import fresh, git, sides, snapshots, wording
-from tools.recipes import Spread
+from tools.reseeding import Spread
 from tools.snapshots import Snapshot
 
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from core import files, pages
 from core.errors import SetupError
 from core.runner import run
-from tools import cautions, changes, exhibits, git, recipes, sides, snapshots, verdict, wording
+from tools import cautions, changes, exhibits, git, reseeding, sides, snapshots, verdict, wording
 from tools.sides import Set, Side
 from tools.snapshots import Snapshot
 from tools.verdict import Compared
@@ -114,11 +114,11 @@ def gather(before: Side, after: Side, seeds: int | None) -> dict[str, Any]:
     }
     trained = None
     if seeds and not other_images:
-        trained = recipes.train(before.snapshot, after.snapshot, seeds)
+        trained = reseeding.train(before.snapshot, after.snapshot, seeds)
     test = compared.get("test")
-    one_recipe = recipes.one(before.snapshot, after.snapshot)
+    one_recipe = reseeding.one(before.snapshot, after.snapshot)
     found = verdict.headline(test, trained, obstacle, one_recipe=one_recipe)
-    spread = recipes.saved_spread(before.snapshot, after.snapshot)
+    spread = reseeding.saved_spread(before.snapshot, after.snapshot)
     moved_by = compared["validation"].difference.mean if "validation" in compared else None
     said = [
         *cautions.staleness(before.snapshot),

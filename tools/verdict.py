@@ -14,7 +14,7 @@ from core import paired
 from core.arrays import Indices
 from core.paired import LEVEL, Difference
 from tools import wording
-from tools.recipes import Trained
+from tools.reseeding import Trained
 from tools.sides import SETS, Predictions, Set, Side
 
 # What fixes the images of a set besides its predictions: hashes in dvc.lock.
