@@ -1,12 +1,14 @@
 """Prints what the last rebuild found: `make repro` ends with it.
 
-Reads: metrics/evaluate.json and metrics/test.json
+Reads: metrics/evaluate.json and metrics/test.json; and all outputs, to compare
+them with dvc.lock: DVC may have got one from its cache that rotted there.
 """
 
 import json
 from pathlib import Path
 from typing import Any
 
+from core import provenance
 from core.errors import DataError
 from core.runner import run
 
@@ -17,6 +19,7 @@ REPORT = Path("reports/test_report.html")
 
 def main() -> None:
     """Print a table of loss and accuracy, where the report is, and what to try next."""
+    provenance.check_outputs()
     val, test = _read(EVALUATION)["val"], _read(TEST)
     print()
     print("              loss  accuracy")

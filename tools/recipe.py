@@ -1,0 +1,109 @@
+"""Runs a recipe of recipes/ as an experiment, and says what it reaches.
+
+    python -m tools.recipe                          lists the recipes
+    python -m tools.recipe cnn-mnist --seeds 5
+    python -m tools.recipe cnn-mnist train.epochs=20
+
+A recipe is a few knobs, laid over params.yaml. Each seed becomes an ordinary
+experiment of DVC that bears the name of the recipe, and one that ran before is
+not run again. Nothing in this folder changes: `dvc exp apply` takes what is liked.
+"""
+
+import argparse
+import shlex
+import signal
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from core.errors import ParamsError, PipelineError
+from core.params import PARAMS_FILE
+from core.runner import run
+from tools import compare_page, experiments, grid, recipe_files, running
+from tools.experiments import Result
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.add_argument("name", nargs="?", metavar="NAME", help="of a file in recipes/")
+    parser.add_argument(
+        "settings", nargs="*", metavar="KNOB=VALUE", help="other than in the recipe"
+    )
+    running.add_arguments(parser)
+
+
+def main(
+    name: str | None, settings: list[str], seeds: int | None, jobs: int | None, force: bool
+) -> None:
+    """Run what has not been run yet, and print what the recipe reaches."""
+    if name is None:
+        print(listing())
+        return
+    root = Path.cwd()
+    snapshot = experiments.take_snapshot(root)
+    planned = grid.plan(settings, seeds, PARAMS_FILE, [name])
+    if len({each.recipe for each in planned}) > 1:
+        raise ParamsError(
+            "a recipe runs with one value a knob",
+            found=" ".join(settings),
+            todo="choose one by validation: "
+            + shlex.join(["python", "-m", "tools.compare", "--recipes", name, *settings]),
+        )
+    print(end=recipe_files.note_on_edits([name], PARAMS_FILE, settings, seeds))
+    ran = running.run_missing(root, snapshot, planned, jobs, force)
+    if ran.results:
+        tested = [
+            experiments.test_accuracy(root, snapshot, each.experiment) for each in ran.results
+        ]
+        print()
+        print(table(ran.results, tested))
+        print()
+        print(f"next  dvc exp apply {ran.results[0].experiment.name}")
+        print("      brings its parameters, model and metrics into this folder")
+    running.check_all_ran(ran, planned)
+    if ran.divergences:
+        raise PipelineError(
+            f"{len(ran.divergences)} of {len(planned)} trainings diverged",
+            found="\n".join(f"{each.experiment.name}: {each.message}" for each in ran.divergences),
+        )
+
+
+def listing() -> str:
+    """List the recipes, each with what it says of itself."""
+    names = recipe_files.names()
+    width = max(map(len, names), default=0)
+    lines = [f"{name:<{width}}  {recipe_files.about(name)}".rstrip() for name in names]
+    return "\n".join([*lines, "", "next  python -m tools.recipe NAME --seeds 5"])
+
+
+def table(results: Sequence[Result], test_accuracies: Sequence[float]) -> str:
+    """Write what a recipe reaches.
+
+    Args:
+        results: of its experiments, at least one.
+        test_accuracies: of the same experiments.
+    """
+    seconds = [each.seconds for each in results if each.seconds is not None]
+    columns = {
+        "recipe": results[0].experiment.recipe,
+        "n": str(len(results)),
+        "val accuracy": compare_page.with_deviation([each.accuracy for each in results]),
+        "test accuracy": compare_page.with_deviation(list(test_accuracies)),
+        "seconds": f"{statistics.fmean(seconds):.1f}" if seconds else "–",
+    }
+    widths = [max(len(title), len(cell)) for title, cell in columns.items()]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+        for cells in (columns.keys(), columns.values())
+    ]
+    seeds = ", ".join(str(each.experiment.seed) for each in results)
+    if len(results) == 1:
+        lines.append(f"One run, of train.seed {seeds}. --seeds 5 says how much a training varies.")
+    else:
+        lines.append(f"Mean ± standard deviation over train.seed {seeds}.")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
+    run(main, add_arguments)
