@@ -3,7 +3,10 @@
 PYTHON ?= python3
 VENV = PATH="$(CURDIR)/.venv/bin:$$PATH"
 
-.PHONY: repro verify test test-slow check format lock compare exp fresh review
+# What `make compare` compares: make compare COMPARE="train.batch_size=50,100 --seeds 5"
+COMPARE ?= train.lr=0.001,0.003,0.01,0.03,0.1,0.3,1 --seeds 3
+
+.PHONY: repro verify test test-slow fuzz audit mend check format lock compare recipe exp fresh review
 
 repro: .venv/requirements.lock
 	@$(VENV) python -m dvc repro
@@ -22,6 +25,11 @@ exp: .venv/requirements.lock
 compare: .venv/requirements.lock
 	@$(VENV) python -m tools.compare $(COMPARE)
 
+# A recipe of recipes/, and other knobs than it has: make recipe NAME=cnn-mnist SEEDS=5
+# SET="train.epochs=20". Without NAME: what recipes there are.
+recipe: .venv/requirements.lock
+	@$(VENV) python -m tools.recipe $(NAME) $(SET) $(if $(SEEDS),--seeds $(SEEDS))
+
 # Whether dvc.lock belongs to the code: `make fresh REV=main` for a commit.
 fresh: .venv/requirements.lock
 	@$(VENV) python -m tools.fresh $(REV)
@@ -35,6 +43,23 @@ test: .venv/requirements.lock
 
 test-slow: .venv/requirements.lock
 	@$(VENV) python -m pytest -n 2 --dist loadfile -m slow --timeout 1800
+
+# Many random inputs to every reader: make fuzz EXAMPLES=10000 SEED=1
+fuzz: EXAMPLES ?= 1000
+fuzz: SEED := $(or $(SEED),$(shell date +%s))
+fuzz: .venv/requirements.lock
+	@echo "make fuzz EXAMPLES=$(EXAMPLES) SEED=$(SEED)"
+	@$(VENV) EXAMPLES=$(EXAMPLES) python -m pytest -m fuzz --timeout 0 \
+	  --hypothesis-profile fuzz --hypothesis-seed $(SEED)
+
+# Known vulnerabilities of the pinned packages; needs a network.
+audit: .venv/requirements.lock
+	@$(VENV) python -m tools.audit
+
+# Moves what rotted on the disk or in DVC's cache away, and makes it anew.
+mend: .venv/requirements.lock
+	@$(VENV) python -m tools.mend
+	@$(VENV) python -m dvc repro
 
 check: .venv/requirements.lock
 	@$(VENV) ruff format --check .

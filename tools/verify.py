@@ -14,6 +14,7 @@ cause. 2: it could not be run, and it says what to do.
 import argparse
 import hashlib
 import importlib.util
+import io
 import platform
 import shutil
 import signal
@@ -296,7 +297,8 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> NoReturn:
     """Run the command: what a user can mend ends in a few lines and status 2."""
     arguments = parse_arguments()
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    if isinstance(sys.stdout, io.TextIOWrapper):  # not where standard output is closed
+        sys.stdout.reconfigure(line_buffering=True, errors="replace")
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # cleans up too
     try:
         check_source(Path.cwd())

@@ -91,4 +91,4 @@ def sentence(text: str) -> Markup:
 def _without_marks(text: str) -> Markup:
     """Write each character that could be a mark by its number."""
     line = text.replace("\n", " ")
-    return Markup(re.sub(MARKS, lambda mark: f"&#{ord(mark[0])};", line))
+    return Markup(re.sub(MARKS, lambda mark: f"&#{ord(mark[0])};", line))  # noqa: S704
