@@ -21,8 +21,8 @@ import time
 from pathlib import Path
 
 from benchmarks import side_by_side
+from benchmarks.mnist import MIRROR, SPLIT
 from benchmarks.side_by_side import ratio, spread
-from benchmarks.train_loop import MIRROR, SPLIT
 
 EPOCHS = 5
 

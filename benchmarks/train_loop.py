@@ -15,22 +15,21 @@ so that a busy machine slows all of them alike.
 """
 
 import argparse
-import gzip
 import json
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.mnist import SPLIT, unpack_for_torchvision
 from benchmarks.side_by_side import ratio, seconds, spread, take_turns
 from core import arrays, numerics
 
-MIRROR = Path("data/mirror/mnist")
-RAW = Path("data/raw")
-SPLIT = Path("data/split")
 BATCH_SIZE = 100
 LR = 0.001
 SEED = 42
+MODEL = {"name": "logistic_regression", "standardize": False}
+TRAIN = {"seed": SEED, "lr": LR, "batch_size": BATCH_SIZE}
 VARIANTS = [
     ("textbook", "default"),
     ("ours", "fast"),
@@ -67,7 +66,7 @@ def run_variant(loop: str, kind: str) -> dict[str, float]:
     """Run one variant in this process: its seconds and its validation loss."""
     if kind != "default":
         numerics.pin(kind, None)
-    elapsed, val_loss = {"textbook": textbook, "ours": ours, "by hand": by_hand}[loop]()
+    elapsed, val_loss = {"textbook": textbook, "ours": ours, "by hand": by_hand}[loop](kind)
     return {"seconds": elapsed, "val_loss": val_loss}
 
 
@@ -78,7 +77,7 @@ def timed(function: Callable[[], float]) -> tuple[float, float]:
     return time.perf_counter() - start, value
 
 
-def textbook() -> tuple[float, float]:
+def textbook(kind: str) -> tuple[float, float]:
     """The loop of the tutorials, as they write it."""
     import torch
     from torch import nn
@@ -100,10 +99,7 @@ def textbook() -> tuple[float, float]:
         return torch.sum(torch.max(outputs, dim=1)[1] == labels).item() / len(labels)
 
     with tempfile.TemporaryDirectory() as root:
-        raw = Path(root) / "MNIST" / "raw"
-        raw.mkdir(parents=True)
-        for packed in MIRROR.glob("*.gz"):
-            (raw / packed.stem).write_bytes(gzip.decompress(packed.read_bytes()))
+        unpack_for_torchvision(Path(root))
         dataset = MNIST(root, train=True, transform=ToTensor())
 
     train_indices = arrays.read_indices(SPLIT / "train_indices.npy", images=len(dataset)).tolist()
@@ -133,33 +129,33 @@ def textbook() -> tuple[float, float]:
     return timed(epoch)
 
 
-def ours() -> tuple[float, float]:
+def ours(kind: str) -> tuple[float, float]:
     """The loop of stages/train.py."""
-    import torch
+    from benchmarks import workload
+    from core import evaluation
 
-    from core import evaluation, models, training
-
-    images, labels, train_indices, val_indices = (torch.from_numpy(a) for a in load_data())
-    model = models.build("logistic_regression", (28, 28, 1), 10, seed=SEED)
-    generator = torch.Generator().manual_seed(SEED)
+    data = workload.load()
+    training = workload.start(data, kind, None, model=MODEL, train=TRAIN)
 
     def epoch() -> float:
-        batches = training.shuffled_batches(train_indices, BATCH_SIZE, generator)
-        training.train_epoch(model, images, labels, batches, LR)
-        return evaluation.measure(model, images, labels, val_indices).loss
+        workload.train_epoch(training, data)
+        return evaluation.measure(
+            training.model, data.images, data.labels, data.val_indices, workers=training.workers
+        ).loss
 
     return timed(epoch)
 
 
-def by_hand() -> tuple[float, float]:
+def by_hand(kind: str) -> tuple[float, float]:
     """The gradient of logistic regression, written out on the same tensors."""
     import torch
 
-    from core import models
+    from benchmarks import workload
 
-    images, labels, train_indices, val_indices = (torch.from_numpy(a) for a in load_data())
-    images = images.flatten(1)
-    model = models.build("logistic_regression", (28, 28, 1), 10, seed=SEED)
+    data = workload.load()
+    _, labels, train_indices, val_indices, _ = data
+    images = data.images.flatten(1)
+    model = workload.start(data, kind, None, model=MODEL, train=TRAIN).model
     weight, bias = (parameter.detach() for parameter in model.parameters())
     generator = torch.Generator().manual_seed(SEED)
 
@@ -182,17 +178,6 @@ def by_hand() -> tuple[float, float]:
         return loss / len(val_indices)
 
     return timed(epoch)
-
-
-def load_data() -> tuple[arrays.Images, arrays.Labels, arrays.Indices, arrays.Indices]:
-    """Read the training images, their labels and the split into memory."""
-    images, labels, _ = arrays.read_labelled_images(
-        RAW / "train_images.npy", RAW / "train_labels.npy", RAW / "classes.json"
-    )
-    split = arrays.read_split(
-        SPLIT / "train_indices.npy", SPLIT / "val_indices.npy", images=len(images)
-    )
-    return images.copy(), labels, *split
 
 
 if __name__ == "__main__":

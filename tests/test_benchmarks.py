@@ -1,0 +1,104 @@
+"""The programs of the benchmarks, run quickly on the bundled MNIST."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.time_to_accuracy import until_goal
+from tests.project import Project, copy_project
+
+pytestmark = pytest.mark.slow  # all of them together
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A copy of the project with MNIST downloaded and split."""
+    copied = copy_project(tmp_path_factory.mktemp("benchmarks"))
+    copied.must("python", "-m", "stages.download")
+    copied.must("python", "-m", "stages.split")
+    return copied
+
+
+def variant(project: Project, module: str, *names: str) -> Any:
+    """What one variant of a benchmark prints."""
+    return json.loads(project.must("python", "-m", f"benchmarks.{module}", "--variant", *names))
+
+
+def test_our_loop_and_the_gradient_by_hand_learn_what_the_textbook_learns(
+    project: Project,
+) -> None:
+    textbook = variant(project, "train_loop", "textbook", "default")
+    for loop in ("ours", "by hand"):
+        done = variant(project, "train_loop", loop, "portable")
+        assert done["val_loss"] == pytest.approx(textbook["val_loss"], abs=2e-6)
+        assert done["seconds"] > 0
+
+
+def test_two_shards_are_timed_like_one(project: Project) -> None:
+    for kind in ("portable", "fast, 2 shards"):
+        seconds = variant(project, "numerics", "logistic_regression", kind)["seconds"]
+        assert 0 < seconds < 1
+
+
+def test_the_verdict_is_asked_three_questions(project: Project) -> None:
+    printed = project.must("python", "-m", "benchmarks.verdict", "--pairs", "5", "--swaps", "10")
+    first, *shares = printed.splitlines()
+    assert first.startswith("10 models, accuracy 0.8")
+    assert [line.split("  ")[0] for line in shares] == [
+        "swapped at random",
+        "another seed",
+        "5 seeds, 5 others",
+    ]
+
+
+def test_our_cnn_learns_from_few_images_in_the_race_for_accuracy(project: Project) -> None:
+    done = variant(project, "time_to_accuracy", "ours", "5000", "0")
+    assert done["epochs"] == 1
+    assert 0.8 < done["accuracy"] < 0.99
+
+
+def test_a_race_ends_with_the_first_epoch_that_has_the_accuracy() -> None:
+    def accuracies() -> Iterator[float]:
+        yield from (0.97, 0.99)
+        raise AssertionError("another epoch was trained")
+
+    done = until_goal(accuracies(), 0.0)
+    assert (done["epochs"], done["accuracy"]) == (2, 0.99)
+    missed = until_goal(iter([0.98, 0.97]), 0.0)
+    assert (missed["epochs"], missed["accuracy"]) == (2, 0.97)
+
+
+def test_images_are_trained_on_where_half_of_them_could_be_allocated(
+    project: Project, tmp_path: Path
+) -> None:
+    written = project.must(
+        "python",
+        "-c",
+        "import sys; from pathlib import Path; from benchmarks import scale; "
+        "print(scale.write(Path(sys.argv[1]), 3))",
+        str(tmp_path),
+    )
+    images = np.load(tmp_path / "train_images.npy", mmap_mode="r")
+    labels = np.load(tmp_path / "train_labels.npy")
+    assert int(written) == images.nbytes == 3 * 60_000 * 784
+    assert labels[60_000:60_005].tolist() == [5, 0, 4, 1, 9]
+    apart = images[60_000].astype(int) - images[0]
+    assert 0 < np.abs(apart).max() < 8
+
+    names = (str(tmp_path), "logistic_regression")
+    done = variant(project, "scale", *names, str(images.nbytes // 2))
+    assert done["images"] == 3 * 60_000
+    command = ("python", "-m", "benchmarks.scale", "--variant", *names, "1000000")
+    assert project.run(*command).returncode != 0, "the limit holds nothing back"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_its_benchmark_says_so_in_a_line(project: Project) -> None:
+    done = project.run("python", "-m", "benchmarks.gpu")
+    assert done.returncode == 1
+    assert done.stderr == "PyTorch finds no GPU here: this benchmark needs one\n"
