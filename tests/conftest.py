@@ -1,5 +1,6 @@
 """What all tests share: the arithmetic, pinned before anything imports torch."""
 
+import os
 import signal
 
 import hypothesis
@@ -15,7 +16,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # The same examples each time, and none kept on disk.
 hypothesis.settings.register_profile("suite", derandomize=True, database=None, deadline=None)
+# As many as make fuzz is asked for, from the seed that it names.
+hypothesis.settings.register_profile(
+    "fuzz",
+    parent=hypothesis.settings.get_profile("suite"),
+    derandomize=False,
+    max_examples=int(os.environ.get("EXAMPLES", "1000")),
+)
 hypothesis.settings.load_profile("suite")
+# It keeps what it learns of the code on disk too; nothing belongs in the working tree.
+hypothesis.configuration.set_hypothesis_home_dir(os.devnull)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,6 +1,7 @@
 """What the docs show is what the commands print."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,17 @@ def test_links_between_the_docs_lead_to_files(page: Path) -> None:
             assert (page.parent / target).exists(), target
 
 
+def test_each_fault_of_the_docs_is_tried_by_the_test_that_it_names() -> None:
+    page = (ROOT / "docs/faults.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if re.match(r"\| (?!fault )\S", line)]
+    for row in rows:
+        named = re.search(r"\| (test_\w+): ([\w ]+) \|$", row)
+        assert named, row
+        tests = (ROOT / f"tests/{named[1]}.py").read_text(encoding="utf-8")
+        assert f"def test_{named[2].replace(' ', '_')}(" in tests, row
+    assert f"Faults tried: {len(rows)}." in page
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_make_targets_named_in_the_docs_exist(page: Path) -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
@@ -37,3 +49,27 @@ def test_make_targets_named_in_the_docs_exist(page: Path) -> None:
         r"(?:`|^ {4}|^\$ )make ([a-z-]+)", page.read_text(encoding="utf-8"), re.MULTILINE
     ):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        (["compare"], "tools.compare train.lr=0.001,0.003,0.01,0.03,0.1,0.3,1 --seeds 3"),
+        (["compare", "COMPARE=train.lr=1 --seeds 2"], "tools.compare train.lr=1 --seeds 2"),
+        (["recipe"], "tools.recipe"),
+        (
+            ["recipe", "NAME=cnn-mnist", "SEEDS=5", "SET=train.epochs=20"],
+            "tools.recipe cnn-mnist train.epochs=20 --seeds 5",
+        ),
+    ],
+)
+def test_make_runs_the_commands_that_the_docs_say(words: list[str], command: str) -> None:
+    told = subprocess.run(
+        ["make", "--no-print-directory", "--dry-run", *words],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert " ".join(told.splitlines()[-1].split()).endswith(f" python -m {command}")
