@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from core import augmentation, optimizers, schedules
 from core.augmentation import Draws
-from core.errors import TrainingError
-from core.evaluation import measure
+from core.errors import ParamsError, TrainingError
+from core.evaluation import measure, predict
 from core.optimizers import Optimizer
 from core.params import TrainParams
 from core.sharding import Shards
@@ -113,6 +113,47 @@ def take_steps(
         )
         optimizer.step(gradients, step.lr)
         yield loss
+
+
+def check_batches(
+    model: nn.Module, images: Tensor, train_indices: Tensor, settings: TrainParams
+) -> None:
+    """Refuse batches that batch normalization can not be computed for.
+
+    It takes the variance of each channel, over all pixels of all images of a part
+    of a batch: of one image whose map has shrunk to 1 × 1 there is none.
+
+    Args:
+        model: takes uint8 (B, H, W, C).
+        images: uint8 (N, H, W, C).
+        train_indices: int64 (M,), positions in `images`.
+        settings: the section `train` of params.yaml.
+
+    Raises:
+        ParamsError: a part holds one image, and a map has one pixel.
+    """
+    count, size = len(train_indices), settings.batch_size
+    batches = {min(size, count), count % size or size}
+    parts = [part for batch in batches for part in torch.empty(batch).chunk(settings.shards)]
+    if min(map(len, parts)) > 1:
+        return
+    pixels: list[int] = []
+    hooks = [
+        layer.register_forward_pre_hook(lambda _, inputs: pixels.append(inputs[0][0, 0].numel()))
+        for layer in model.modules()
+        if isinstance(layer, nn.BatchNorm2d)
+    ]
+    predict(model, images, train_indices[:1])
+    for hook in hooks:
+        hook.remove()
+    if 1 in pixels:
+        raise ParamsError(
+            "a batch of one image can not be normalized: its maps have shrunk to one pixel",
+            expected="at least 2 images in each batch, or part of one",
+            found=f"1, of {count:,} images with train.batch_size: {size} "
+            f"and train.shards: {settings.shards}",
+            todo="change train.batch_size, train.shards or split.train_size a little",
+        )
 
 
 class Training:

@@ -54,6 +54,7 @@ def main() -> None:
     )
     if chosen.model.standardize:
         models.standardize(model, data.images, data.train_indices)
+    training.check_batches(model, data.images, data.train_indices, settings)
     model.to(settings.device)
     data = data.to(settings.device)
 

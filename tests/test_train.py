@@ -202,6 +202,25 @@ def test_wrong_parameters_are_refused_before_anything_is_written(project: Projec
     assert (project.folder / "models/model.pt").read_bytes() == before
 
 
+def test_a_last_batch_of_one_image_that_can_not_be_normalized_is_refused_before_training(
+    project: Project,
+) -> None:
+    trained(project)
+    before = (project.folder / "models/model.pt").read_bytes()
+    project.replace("params.yaml", "  name: logistic_regression", "  name: cnn")
+    project.replace("params.yaml", "    - - 64", "    - - 64" + "\n    - - 8" * 3)
+    project.replace("params.yaml", "  batch_size: 100", "  batch_size: 319")
+    failed = project.run("python", "stages/train.py")
+    assert failed.returncode == 1
+    assert failed.stderr == (
+        "error: a batch of one image can not be normalized: its maps have shrunk to one pixel\n"
+        "  expected: at least 2 images in each batch, or part of one\n"
+        "  found:    1, of 320 images with train.batch_size: 319 and train.shards: 1\n"
+        "  next:     change train.batch_size, train.shards or split.train_size a little\n"
+    )
+    assert (project.folder / "models/model.pt").read_bytes() == before
+
+
 def test_a_stage_started_in_another_folder_says_where_to_start_it(
     project: Project, tmp_path: Path
 ) -> None:

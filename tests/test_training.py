@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from core import augmentation, models, optimizers, training
-from core.errors import TrainingError
+from core.errors import ParamsError, TrainingError
 from core.params import ModelParams, TrainParams
 from core.sharding import Shards
 from core.training import HistoryRow, Step, Training
@@ -404,3 +404,39 @@ def test_the_same_fit_with_more_workers_gives_the_same_bits() -> None:
         assert together.rows == alone.rows
         for name, value in alone.kept.items():
             assert torch.equal(together.kept[name], value)
+
+
+@pytest.mark.parametrize("side", [4, 5])  # two poolings leave a map of 1 x 1, or of 2 x 2
+@pytest.mark.parametrize(
+    ("count", "batch_size", "shards"),
+    [(9, 4, 1), (10, 4, 1), (8, 4, 1), (1, 4, 1), (9, 1, 1), (11, 4, 2), (12, 4, 2), (12, 4, 4),
+     (13, 5, 3), (14, 7, 3), (3, 100, 2)],
+)  # fmt: skip
+def test_batches_are_refused_if_and_only_if_torch_can_not_normalize_one_of_them(
+    side: int, count: int, batch_size: int, shards: int
+) -> None:
+    settings = knobs.train(batch_size=batch_size, shards=shards, epochs=1)
+    model = models.build(knobs.model("cnn", cnn={"channels": [[2], [2], [2]]}), (side, side, 1), 3)
+    before = copy.deepcopy(model.state_dict())
+    images = torch.randint(0, 256, (count, side, side, 1), dtype=torch.uint8)
+    indices, labels = torch.arange(count), torch.zeros(count, dtype=torch.int64)
+
+    refused = ""
+    try:
+        training.check_batches(model, images, indices, settings)
+    except ParamsError as error:
+        refused = str(error)
+
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert model.training
+    by_torch = ""
+    try:
+        Training(model, settings).fit(
+            images, labels, indices, indices,
+            report=lambda _: None, progress=lambda _, steps, taken: steps,
+        )  # fmt: skip
+    except ValueError as error:
+        by_torch = str(error)
+    assert bool(refused) == by_torch.startswith("Expected more than 1 value per channel")
+    if refused:
+        assert f"1, of {count} images with train.batch_size: {batch_size}" in refused
