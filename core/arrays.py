@@ -39,7 +39,7 @@ def read_class_names(path: Path) -> list[str]:
         DataError: the file is missing or does not hold a list of names.
     """
     try:
-        names = json.loads(path.read_text(encoding="utf-8"))
+        names = json.loads(files.regular(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"{path} is missing", todo="dvc repro makes it") from None
     except (ValueError, RecursionError) as error:
@@ -166,7 +166,7 @@ def _map(path: Path, dtype: np.dtype[Any], dimensions: int, what: str) -> NDArra
     try:
         # Only to be read: a file larger than the memory could not be mapped to be
         # written to, even privately. np.load would also open archives.
-        array: np.memmap[Any, Any] = np.lib.format.open_memmap(path, mode="r")
+        array: np.memmap[Any, Any] = np.lib.format.open_memmap(files.regular(path), mode="r")
         surplus = path.stat().st_size - array.offset - array.nbytes
         if surplus:
             raise ValueError(f"{surplus:,} bytes too many")

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from core import archives
 from core.archives import PackingError
 from core.errors import DownloadError
+from core.files import regular
 
 PACKED = ".gz"
 
@@ -129,7 +130,7 @@ def _from_folder(folder: Path, file_name: str, sha256: str, size: int) -> bytes:
     reasons = []
     for path in (folder / name for name in names):
         try:
-            with path.open("rb") as file:
+            with regular(path).open("rb") as file:
                 if path.name == file_name:
                     content = file.read(size + 1)
                 else:

@@ -115,6 +115,17 @@ def lock(file: IO[Any], *, wait: bool = True) -> bool:
     return True
 
 
+def regular(path: Path) -> Path:
+    """Return `path` of a file to read, unless reading it might never end.
+
+    Raises:
+        OSError: it is a pipe, a socket or a device.
+    """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OSError(errno.EINVAL, "not a file but a pipe, a socket or a device", str(path))
+    return path
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` to `path`, whole or not at all."""
     with replacing(path, size=len(content)) as file:

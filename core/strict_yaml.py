@@ -17,6 +17,7 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
 from core.errors import ParamsError
+from core.files import regular
 
 MAX_BYTES = 100_000  # far more than any params.yaml; a larger file is some other file
 MAX_DEPTH = 10  # of sections and lists; deeper than any knob lies
@@ -117,7 +118,7 @@ def load(path: Path) -> Document:
 
 def _read_text(path: Path) -> str:
     try:
-        with path.open("rb") as file:
+        with regular(path).open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise ParamsError(

@@ -84,7 +84,7 @@ def read(path: Path) -> Any:
             numbers and texts in dictionaries and lists.
     """
     try:
-        content = path.read_bytes()
+        content = files.regular(path).read_bytes()
     except FileNotFoundError:
         raise ModelError(
             f"{path} is missing", todo="dvc repro trains it; dvc pull fetches it"

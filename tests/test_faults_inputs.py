@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import pickle
 import re
 import shutil
@@ -517,6 +518,26 @@ def test_a_folder_or_a_circle_of_links_for_params_yaml_is_refused(
     path.unlink()
     path.mkdir()
     assert "cannot be read\n  found:    Is a directory\n" in refused(stage)
+
+
+@pytest.mark.parametrize(
+    ("file", "stage"),
+    [(file, stage) for file, stages in READ_BY.items() for stage in stages]
+    + [("params.yaml", stage) for stage in STAGES],
+)
+def test_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    file: str,
+    stage: str,
+) -> None:
+    (folder / file).unlink()
+    os.mkfifo(folder / file)
+    assert run(stage, monkeypatch) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {file}")
+    assert "not a file but a pipe, a socket or a device\n" in said
 
 
 @pytest.mark.parametrize("case", [case for case in PARAMS if case != "nothing"])
