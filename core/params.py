@@ -20,10 +20,14 @@ from core.errors import ParamsError
 from core.strict_yaml import Document, Location
 
 PARAMS_FILE = Path("params.yaml")
+MOST_PROBLEMS = 20  # in a message: with more it is some other file
 
 # Each description is what an error message gives as expected.
 Seed = Annotated[int, Field(ge=0, lt=2**63, description="an integer from 0 to 2^63 - 1")]
-Count = Annotated[int, Field(ge=1, description="an integer >= 1")]
+Count = Annotated[int, Field(ge=1, lt=2**31, description="an integer from 1 to 2^31 - 1")]
+Pixels = Annotated[
+    int, Field(ge=0, lt=2**31, description="an integer from 0 to 2^31 - 1, in pixels")
+]
 Share = Annotated[float, Field(ge=0, lt=1, description="a number from 0 to below 1")]
 
 # The keys of core.datasets.DATASETS.
@@ -55,7 +59,7 @@ class SplitParams(Section):
     seed: Seed
     val_fraction: float = Field(gt=0, lt=1, description="a number above 0 and below 1")
     stratify: bool = Field(description="true or false")
-    train_size: int | None = Field(ge=1, description="an integer >= 1, or null for all")
+    train_size: Count | None = Field(description="an integer >= 1, or null for all")
 
 
 class MlpParams(Section):
@@ -89,8 +93,8 @@ class ModelParams(Section):
 class AugmentParams(Section):
     """How the images of a batch are changed before a step."""
 
-    shift: int = Field(ge=0, description="an integer >= 0, in pixels")
-    crop: int = Field(ge=0, description="an integer >= 0, in pixels")
+    shift: Pixels
+    crop: Pixels
     flip: bool = Field(description="true or false")
 
 
@@ -99,19 +103,19 @@ class TrainParams(Section):
 
     seed: Seed
     optimizer: Literal["sgd", "adamw"]
-    lr: float = Field(gt=0, description="a finite number above 0")
+    lr: float = Field(gt=0, le=1e38, description="a number above 0, at most 1e38")
     schedule: Literal["constant", "cosine", "one_cycle"]
     momentum: Share
     nesterov: bool = Field(description="true or false")
-    weight_decay: float = Field(ge=0, description="a finite number, 0 or above")
+    weight_decay: float = Field(ge=0, le=1e38, description="a number from 0 to 1e38")
     epochs: Count
     batch_size: Count
-    shards: Count
+    shards: int = Field(ge=1, le=1000, description="an integer from 1 to 1000")
     label_smoothing: Share
     augment: AugmentParams
-    patience: int | None = Field(ge=1, description="an integer >= 1, or null for never")
+    patience: Count | None = Field(description="an integer >= 1, or null for never")
     keep: Literal["last", "best"]
-    threads: int | None = Field(ge=1, description="an integer >= 1, or null for one a processor")
+    threads: Count | None = Field(description="an integer >= 1, or null for one a processor")
     device: Literal["cpu", "cuda"]
 
 
@@ -185,10 +189,13 @@ def validate(document: Document, path: Path) -> Params:
         problems |= _disagreements(whole)
     if not problems:
         return whole
-    count = "a problem" if len(problems) == 1 else f"{len(problems)} problems"
+    count = "a problem" if len(problems) == 1 else f"{len(problems):,} problems"
+    lines = [f"{document.name(where)}: {what}" for where, what in problems.items()]
+    if len(lines) > MOST_PROBLEMS:
+        lines[MOST_PROBLEMS:] = [f"and {len(lines) - MOST_PROBLEMS:,} more"]
     raise ParamsError(
         f"{path} has {count}",
-        found="\n".join(f"{document.name(where)}: {what}" for where, what in problems.items()),
+        found="\n".join(lines),
         todo=f"mend {path}; each knob is explained "
         + ("there" if path.name == PARAMS_FILE.name else f"in {PARAMS_FILE}"),
     )

@@ -40,7 +40,7 @@ class Document:
 
     def name(self, location: Location) -> str:
         """Return the key at `location` with its place, for a message."""
-        name = ".".join(str(part) for part in location) or "the file"
+        name = _shortened(".".join(str(part) for part in location)) or "the file"
         if location in self.places:
             name += " (line {}, column {})".format(*self.places[location])
         return name

@@ -439,11 +439,17 @@ PARAMS: dict[str, tuple[str | bytes, str]] = {
         changed(SEED, f"{SEED}\n{SEED}"),
         f"train.lr (line {line_of(GOOD, SEED)}, column 3): stands twice",
     ),
-    "NaN": (changed(SEED, "  lr: .nan"), "column 3): expected a finite number above 0, found .nan"),
-    "1e400": (changed(SEED, "  lr: 1e400"), "expected a finite number above 0, found 1e400"),
-    "a list for a number": (changed(SEED, "  lr: [1]"), "above 0, found a list"),
-    "a section for a number": (changed(SEED, "  lr: {a: 1}"), "above 0, found a section"),
-    "a text for a number": (changed(SEED, "  lr: '0.1'"), "above 0, found '0.1'"),
+    "NaN": (
+        changed(SEED, "  lr: .nan"),
+        "column 3): expected a number above 0, at most 1e38, found .nan",
+    ),
+    "1e400": (changed(SEED, "  lr: 1e400"), "expected a number above 0, at most 1e38, found 1e400"),
+    "a list for a number": (changed(SEED, "  lr: [1]"), "above 0, at most 1e38, found a list"),
+    "a section for a number": (
+        changed(SEED, "  lr: {a: 1}"),
+        "above 0, at most 1e38, found a section",
+    ),
+    "a text for a number": (changed(SEED, "  lr: '0.1'"), "above 0, at most 1e38, found '0.1'"),
     "an alias of a section": (
         changed("\ntrain:\n", "\ntrain: &t\n").replace(SEED, "  lr: *t"),
         "column 3): an alias of a whole section or list; write it out",

@@ -133,8 +133,8 @@ def test_a_number_may_be_written_in_any_usual_way(check: Check, written: str, lr
     assert (read, type(read)) == (lr, float)
 
 
-INTEGER = "expected an integer >= 1, found"
-NUMBER = "expected a finite number above 0, found"
+INTEGER = "expected an integer from 1 to 2^31 - 1, found"
+NUMBER = "expected a number above 0, at most 1e38, found"
 SEED = "expected an integer from 0 to 2^63 - 1, found"
 SHARE = "expected a number from 0 to below 1, found"
 LISTS = "expected a list with at least one list of integers >= 1, found"
@@ -148,6 +148,7 @@ NO_NAME = "a key must be a name; put it in quotes if it is one"
         ("epochs: 3", "epochs: true", "train.epochs", 31, 3, f"{INTEGER} true"),
         ("epochs: 3", "epochs: 3.0", "train.epochs", 31, 3, f"{INTEGER} 3.0"),
         ("epochs: 3", "epochs: 0", "train.epochs", 31, 3, f"{INTEGER} 0"),
+        ("epochs: 3", f"epochs: {2**31}", "train.epochs", 31, 3, f"{INTEGER} 2147483648"),
         ("epochs: 3", "epochs:", "train.epochs", 31, 3, f"{INTEGER} nothing"),
         ("epochs: 3", "epochs: 010", "train.epochs", 31, 3, f"{INTEGER} 010"),
         ("epochs: 3", "epochs: 2001-99-99", "train.epochs", 31, 3, f"{INTEGER} 2001-99-99"),
@@ -159,6 +160,7 @@ NO_NAME = "a key must be a name; put it in quotes if it is one"
         ("lr: 0.1", "lr: .nan", "train.lr", 26, 3, f"{NUMBER} .nan"),
         ("lr: 0.1", "lr: .inf", "train.lr", 26, 3, f"{NUMBER} .inf"),
         ("lr: 0.1", "lr: 1e400", "train.lr", 26, 3, f"{NUMBER} 1e400"),
+        ("lr: 0.1", "lr: 1e39", "train.lr", 26, 3, f"{NUMBER} 1e39"),
         ("lr: 0.1", "lr: -0.1", "train.lr", 26, 3, f"{NUMBER} -0.1"),
         ("seed: 1", "seed: -1", "split.seed", 8, 3, f"{SEED} -1"),
         ("seed: 1", f"seed: {2**63}", "split.seed", 8, 3, f"{SEED} 9223372036854775808"),
@@ -197,14 +199,17 @@ NO_NAME = "a key must be a name; put it in quotes if it is one"
         ("nesterov: true", "nesterov: null", "train.nesterov", 29, 3,
          "expected true or false, found null"),
         ("weight_decay: 5e-4", "weight_decay: -1e-4", "train.weight_decay", 30, 3,
-         "expected a finite number, 0 or above, found -1e-4"),
-        ("shards: 4", "shards: 0", "train.shards", 33, 3, f"{INTEGER} 0"),
+         "expected a number from 0 to 1e38, found -1e-4"),
+        ("shards: 4", "shards: 1001", "train.shards", 33, 3,
+         "expected an integer from 1 to 1000, found 1001"),
+        ("patience: null", f"patience: {2**31}", "train.patience", 39, 3,
+         "expected an integer >= 1, or null for never, found 2147483648"),
         ("label_smoothing: 0.05", "label_smoothing: 1", "train.label_smoothing", 34, 3,
          f"{SHARE} 1"),
         ("shift: 2", "shift: 0.5", "train.augment.shift", 36, 5,
-         "expected an integer >= 0, in pixels, found 0.5"),
+         "expected an integer from 0 to 2^31 - 1, in pixels, found 0.5"),
         ("crop: 0", "crop: -1", "train.augment.crop", 37, 5,
-         "expected an integer >= 0, in pixels, found -1"),
+         "expected an integer from 0 to 2^31 - 1, in pixels, found -1"),
         ("flip: true", "flip: 0.5", "train.augment.flip", 38, 5,
          "expected true or false, found 0.5"),
         ("flip: true", "flap: true\n    flip: true", "train.augment.flap", 38, 5,
@@ -270,7 +275,7 @@ def test_a_missing_knob_is_named_with_the_place_of_its_section(check: Check) -> 
 
     assert caught.value.details["found"] == (
         "numerics: missing from the file; expected portable or fast\n"
-        "train.lr: missing from train (line 22, column 1); expected a finite number above 0"
+        "train.lr: missing from train (line 22, column 1); expected a number above 0, at most 1e38"
     )
 
 
@@ -285,10 +290,22 @@ def test_all_problems_are_reported_at_once(check: Check) -> None:
         "train (line 22, column 1): stands twice, here and on line 44",
         "numerics (line 1, column 1): expected portable or fast, found fats; did you mean fast?",
         "split.stratify: missing from split (line 7, column 1); expected true or false",
-        "train.lr: missing from train (line 22, column 1); expected a finite number above 0",
-        "train.epochs (line 30, column 3): expected an integer >= 1, found 0",
+        "train.lr: missing from train (line 22, column 1); expected a number above 0, at most 1e38",
+        "train.epochs (line 30, column 3): expected an integer from 1 to 2^31 - 1, found 0",
         "train.lrr (line 25, column 3): unknown; did you mean lr?",
     ]
+
+
+def test_of_a_thousand_problems_the_first_are_told_and_none_at_length(check: Check) -> None:
+    content = f"{'k' * 1000}: 1\n" + "".join(f"key{number}: 1\n" for number in range(999))
+
+    with pytest.raises(ParamsError, match="has 1,006 problems") as caught:  # six sections miss
+        check(content)
+
+    told = caught.value.details["found"].split("\n")
+    assert told[-1] == "and 986 more"
+    assert len(told) == 21
+    assert max(map(len, told)) < 200
 
 
 def test_a_gpu_is_refused_with_portable_numerics(check: Check) -> None:
@@ -387,7 +404,9 @@ def test_aliases_of_aliases_are_not_expanded(check: Check) -> None:
 def test_a_tag_in_the_file_runs_nothing(check: Check) -> None:
     command = '!!python/object/apply:pathlib.Path.touch ["made"]'
 
-    with pytest.raises(ParamsError, match=r"above 0, found !!python/object/apply:pathlib\.Path"):
+    with pytest.raises(
+        ParamsError, match=r"above 0, at most 1e38, found !!python/object/apply:pathlib\.Path"
+    ):
         check(changed("lr: 0.1", f"lr: {command}"))
 
     assert not Path("made").exists()

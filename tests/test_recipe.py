@@ -157,8 +157,8 @@ def test_every_mistake_in_a_recipe_is_told_with_its_place_there(folder: Path) ->
         "  found:    model.name (line 6, column 3): expected logistic_regression or mlp or cnn"
         " or resnet18, found cnnn; did you mean cnn?\n"
         "            model.cnn (line 7, column 3): expected the keys channels, dropout, found 3\n"
-        "            train.augment.shift (line 4, column 13): expected an integer >= 0, in pixels,"
-        " found -1\n"
+        "            train.augment.shift (line 4, column 13): expected an integer from 0 to"
+        " 2^31 - 1, in pixels, found -1\n"
         "            train.lrr (line 3, column 3): unknown; did you mean lr?\n"
         "  next:     mend recipes/typos.yaml; each knob is explained in params.yaml"
     )
