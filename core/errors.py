@@ -3,7 +3,7 @@
     PipelineError
     ├── ParamsError     params.yaml does not hold what it should
     ├── SetupError      started from the wrong folder, or with the wrong environment
-    ├── StorageError    the disk is full
+    ├── StorageError    the disk or the memory is full
     ├── DownloadError   no source served the expected bytes
     ├── DataError       an array on disk is not what a stage needs
     ├── ModelError      a model file does not fit params.yaml
@@ -49,7 +49,7 @@ class SetupError(PipelineError):
 
 
 class StorageError(PipelineError):
-    """The disk is full."""
+    """The disk or the memory is full."""
 
 
 class DownloadError(PipelineError):

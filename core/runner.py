@@ -11,6 +11,7 @@ import argparse
 import errno
 import io
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from typing import NoReturn
 
 import core
 from core import alone
-from core.errors import PipelineError, SetupError
+from core.errors import PipelineError, SetupError, StorageError
 
 # What to do about what a system refuses.
 MAKE_ROOM = "make room there and run it again"
@@ -34,6 +35,9 @@ TODO = {
     errno.EPERM: GET_PERMISSION,
     errno.EROFS: GET_PERMISSION,
 }
+# How PyTorch says that it got no memory on a processor or a GPU, or that a tensor
+# is larger than any memory.
+NO_MEMORY = re.compile(r"(can't allocate|out of|not enough) memory|size.*overflow|numel.*overflow")
 
 
 def run(
@@ -74,6 +78,10 @@ def run(
         status = _fail(error, debug)
     except BrokenPipeError:
         status = 141
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not NO_MEMORY.search(str(error)):
+            raise
+        status = _fail(_no_memory(error), debug)
     except OSError as error:
         if error.errno is None:  # raised by a library, not by the system
             raise
@@ -111,6 +119,16 @@ def _fail(error: PipelineError, debug: bool) -> int:
         traceback.print_exc()
     print(f"error: {error}", file=sys.stderr)
     return 1
+
+
+def _no_memory(error: BaseException) -> StorageError:
+    size = re.search(r"[Tt]ried to allocate ([\d.]+ \w+)", str(error))
+    return StorageError(
+        "there is not enough memory",
+        found=f"{size[1]} more were asked for" if size else "",
+        todo="lower the sizes in params.yaml (of model, train.batch_size, train.augment), "
+        "or run it where there is more memory",
+    )
 
 
 def _drop_output_that_can_not_be_written() -> None:

@@ -302,6 +302,28 @@ def test_a_missing_permission_is_told_in_two_lines(project: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        ("bytearray(2**60)", ""),
+        (
+            "import torch; torch.empty(2**59)",
+            "  found:    2305843009213693952 bytes more were asked for\n",
+        ),
+        ("import torch; torch.empty(2**62, 784)", ""),
+    ],
+)
+def test_too_little_memory_is_told_with_what_to_lower(project: Path, body: str, found: str) -> None:
+    failed = run_stage(project, body)
+
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert failed.stderr == (
+        f"error: there is not enough memory\n{found}"
+        "  next:     lower the sizes in params.yaml (of model, train.batch_size, train.augment), "
+        "or run it where there is more memory\n"
+    )
+
+
 def test_debug_shows_the_traceback_of_what_the_system_refused(project: Path) -> None:
     failed = run_stage(project, "Path('gone').read_bytes()", "--debug")
 
