@@ -9,6 +9,7 @@ Files are read with `weights_only=True`: nothing in them is ever executed.
 
 import io
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 
 from core import files
 from core.errors import ModelError
+
+NAMED = 6  # weights in a message: a ResNet-18 has 122
 
 
 def save(path: Path, state: dict[str, Tensor]) -> None:
@@ -61,15 +64,15 @@ def load_into(model: nn.Module, path: Path, *, name: str) -> None:
     if sorted(expected) != sorted(found):
         raise ModelError(
             f"{path} is not a {name} for these images",
-            expected=f"{', '.join(expected)}  (model.name: {name})",
-            found=", ".join(found) or "no weights",
+            expected=f"{_few(expected, other=found)}  (model.name: {name})",
+            found=_few(found, other=expected) or "no weights",
             todo="dvc repro trains the model that params.yaml names",
         )
     broken = [key for key, value in state.items() if not bool(value.isfinite().all())]
     if broken:
         raise ModelError(
             f"{path} holds weights that are not finite",
-            found=", ".join(broken),
+            found=_few(broken),
             todo="dvc checkout --force brings back the model of dvc.lock; dvc repro trains again",
         )
     model.load_state_dict(state)
@@ -120,3 +123,11 @@ def _describe(state: dict[str, Tensor]) -> list[str]:
         f"{key} {str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
         for key, value in state.items()
     ]
+
+
+def _few(names: Sequence[str], *, other: Sequence[str] = ()) -> str:
+    """List the first few of `names`, those that are not in `other` before the rest."""
+    known = set(other)
+    names = sorted(names, key=lambda name: name in known)
+    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    return ", ".join(name[:100] for name in names[:NAMED]) + more

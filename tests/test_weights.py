@@ -298,6 +298,24 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path, value: float) -
     assert caught.value.details["found"] == "linear.bias"
 
 
+def test_of_many_weights_those_that_differ_are_named_and_the_others_counted(
+    tmp_path: Path,
+) -> None:
+    layers = nn.Sequential(*(nn.Linear(1, 1) for _ in range(50)))
+    state = layers.state_dict() | {"w" * 1000: torch.zeros(1)}
+    del state["49.bias"]
+    weights.save(tmp_path / "model.pt", state)
+
+    with pytest.raises(ModelError) as caught:
+        weights.load_into(layers, tmp_path / "model.pt", name="mlp")
+
+    details = caught.value.details
+    assert details["expected"].startswith("49.bias float32 (1,), 0.weight float32 (1, 1), ")
+    assert details["expected"].endswith(", 2.weight float32 (1, 1) and 94 more  (model.name: mlp)")
+    assert details["found"].startswith(f"{'w' * 100}, 0.weight float32 (1, 1), ")
+    assert details["found"].endswith(" and 94 more")
+
+
 def test_a_refused_file_leaves_the_model_as_it_was(tmp_path: Path) -> None:
     state = model().state_dict()
     state["linear.bias"][1] = float("nan")
