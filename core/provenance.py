@@ -10,7 +10,7 @@ compares nothing: its inputs may be anyone's.
 import hashlib
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,10 +36,10 @@ def check(*inputs: Path) -> None:
     to its reader.
 
     Raises:
-        DataError: an input is not what another stage wrote; names each.
+        DataError: an input is not what another stage wrote; names each. Or as `written`.
     """
     if RUN_BY_DVC in os.environ:
-        _check({path.as_posix() for path in inputs})
+        _refuse(damages(inputs))
 
 
 def check_outputs() -> None:
@@ -48,28 +48,44 @@ def check_outputs() -> None:
     Raises:
         DataError: as `check` does.
     """
-    _check(None)
+    _refuse(damages())
 
 
-def damages(names: Collection[str] | None = None) -> list[Damage]:
+def damages(paths: Collection[Path] | None = None) -> list[Damage]:
     """Return the outputs that are not what dvc.lock says was written.
 
     Args:
-        names: of the files to look at; None for all outputs.
+        paths: of the files to look at; None for all outputs.
+
+    Raises:
+        DataError: as `written`.
     """
-    if not LOCK.exists():
-        return []
     return [
-        Damage(Path(name), expected, found)
-        for name, expected in outputs(LOCK.read_text(encoding="utf-8")).items()
-        if (names is None or name in names)
-        and Path(name).is_file()
-        and (found := md5(Path(name))) != expected
+        Damage(path, expected, found)
+        for path, expected in written().items()
+        if (paths is None or path in paths) and path.is_file() and (found := md5(path)) != expected
     ]
 
 
-def _check(names: Collection[str] | None) -> None:
-    damaged = damages(names)
+def written() -> dict[Path, str]:
+    """Return for each output that dvc.lock lists its MD5; for none, if there is no dvc.lock.
+
+    Raises:
+        DataError: dvc.lock is not as DVC wrote it.
+    """
+    if not LOCK.exists():
+        return {}
+    text = LOCK.read_text(encoding="utf-8", errors="replace")
+    if "\ufffd" in text or "\n<<<<<<< " in text:
+        raise DataError(
+            f"{LOCK} is not as DVC wrote it",
+            found="both sides of a merge" if "\n<<<<<<< " in text else "bytes that are no text",
+            todo=f"git checkout HEAD {LOCK}, then dvc repro",
+        )
+    return {Path(path): md5 for path, md5 in outputs(text).items()}
+
+
+def _refuse(damaged: Sequence[Damage]) -> None:
     if damaged:
         raise DataError(
             f"{', '.join(str(each.path) for each in damaged)} changed since a stage wrote it",

@@ -162,6 +162,29 @@ def test_where_nothing_is_damaged_nothing_is_moved(rebuilt: Project) -> None:
     assert sorted((rebuilt.folder / ".dvc/cache").rglob("*")) == objects
 
 
+def test_what_a_stage_that_dvc_runs_has_just_written_is_not_taken_for_damaged(
+    rebuilt: Project,
+) -> None:
+    indices = rebuilt.folder / "data/split/train_indices.npy"
+    before = indices.read_bytes()
+    indices.write_bytes(before[::-1])  # not what dvc.lock has
+    writer = {"pid": os.getpid(), "cmd": "dvc repro"}
+    lock = rebuilt.folder / ".dvc/tmp/rwlock"
+    lock.write_text(json.dumps({"write": {str(indices): writer}}))
+
+    refused = rebuilt.run("python", "-m", "tools.mend")
+
+    assert refused.returncode == 1
+    assert refused.stderr.startswith(
+        "error: what DVC keeps can not be mended now\n"
+        f"  found:    '{indices}' is busy, it is being blocked by:\n"
+        f"              (PID {os.getpid()}): dvc repro\n"
+    )
+    assert indices.read_bytes() == before[::-1]
+    lock.unlink()
+    indices.write_bytes(before)
+
+
 def test_mending_without_a_lock_says_where_to_start_it(tmp_path: Path) -> None:
     project = copy_project(tmp_path)
     (tmp_path / "dvc.lock").unlink()
@@ -270,3 +293,23 @@ def test_without_a_lock_there_is_nothing_to_compare_with(folder: Path) -> None:
     (folder / "b.npy").write_text("mine")
     (folder / "dvc.lock").unlink()
     provenance.check(Path("b.npy"))
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (LOCK.encode() + b"\xff", "bytes that are no text"),
+        (LOCK.replace("  two:", "<<<<<<< HEAD\n  two:").encode(), "both sides of a merge"),
+    ],
+)
+def test_a_lock_that_dvc_did_not_write_is_refused_with_the_way_out(
+    folder: Path, content: bytes, found: str
+) -> None:
+    (folder / "dvc.lock").write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        provenance.check_outputs()
+    assert str(caught.value) == (
+        "dvc.lock is not as DVC wrote it\n"
+        f"  found:    {found}\n"
+        "  next:     git checkout HEAD dvc.lock, then dvc repro"
+    )

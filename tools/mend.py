@@ -9,9 +9,8 @@ differs is moved to .dvc/tmp/damaged/, and nothing is deleted.
 import itertools
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from core import provenance
@@ -30,13 +29,14 @@ def main() -> None:
             where=str(Path.cwd()),
             todo="run it from the root of the repository; dvc repro makes the lock",
         )
-    # Outputs come first: one may be a link to an object in the cache.
-    damages = [*provenance.damages(), *damaged_objects(cache_folder())]
-    for damage in damages:
-        DAMAGED.mkdir(parents=True, exist_ok=True)
-        kept = free_place(DAMAGED / damage.path.name)
-        shutil.move(damage.path, kept)  # the cache may lie on another disk
-        print(f"{damage.path}: MD5 {damage.found}, expected {damage.expected}; now {kept}")
+    with held_from_dvc() as cache:
+        # Outputs come first: one may be a link to an object in the cache.
+        damages = [*provenance.damages(), *damaged_objects(cache)]
+        for damage in damages:
+            DAMAGED.mkdir(parents=True, exist_ok=True)
+            kept = free_place(DAMAGED / damage.path.name)
+            shutil.move(damage.path, kept)  # the cache may lie on another disk
+            print(f"{damage.path}: MD5 {damage.found}, expected {damage.expected}; now {kept}")
     print("next: dvc repro" if damages else "nothing is damaged, neither outputs nor cache")
 
 
@@ -48,13 +48,27 @@ def damaged_objects(cache: Path) -> Iterator[Damage]:
             yield Damage(path, expected, found)
 
 
-def cache_folder() -> Path:
-    """Ask DVC where its cache is."""
-    command = [sys.executable, "-m", "dvc", "cache", "dir"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise SetupError("DVC does not say where its cache is", found=done.stderr.strip())
-    return Path(done.stdout.strip())
+@contextmanager
+def held_from_dvc() -> Iterator[Path]:
+    """Keep DVC from writing outputs meanwhile, and yield the folder of its cache.
+
+    What a stage has just written is not yet in dvc.lock: it would pass for damaged.
+
+    Raises:
+        SetupError: DVC is running a stage, or can not read its own files.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+    from dvc.rwlock import rwlock
+
+    outputs = [str(path.absolute()) for path in provenance.written()]
+    try:
+        with Repo() as repo:
+            by_link = repo.config["core"].get("hardlink_lock", False)
+            with rwlock(repo.tmp_dir, repo.fs, "tools.mend", [], outputs, by_link):
+                yield Path(repo.cache.local_cache_dir)
+    except DvcException as error:
+        raise SetupError("what DVC keeps can not be mended now", found=str(error)) from error
 
 
 def free_place(path: Path) -> Path:
