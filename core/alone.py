@@ -32,7 +32,11 @@ def end_with_dvc() -> None:
     parent = os.getppid()
     # Nothing between DVC and a stage makes a process group of its own, and who
     # adopts an orphan is in another.
-    if os.getpgid(parent) != os.getpgrp():
+    try:
+        ended = os.getpgid(parent) != os.getpgrp()
+    except ProcessLookupError:  # just now
+        ended = True
+    if ended:
         raise SetupError("the DVC that started this stage has ended", todo="dvc repro")
     threading.Thread(target=_end_after, args=[parent], daemon=True).start()
 

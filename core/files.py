@@ -98,7 +98,8 @@ def _remove_abandoned(path: Path) -> None:
 def lock(file: IO[Any], *, wait: bool = True) -> bool:
     """Lock an open file, until it is closed or this process ends, however it ends.
 
-    Windows, which does not let an open file be removed, does without.
+    Windows, which does not let an open file be removed, does without, and so do
+    file systems that have no locks, as some in a network.
 
     Args:
         file: on it; others may still read and write it.
@@ -112,6 +113,9 @@ def lock(file: IO[Any], *, wait: bool = True) -> bool:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             return False
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
+                raise
     return True
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from core import alone
+from core.errors import SetupError
 from tests.faults import processes_in, wait_for
 from tests.test_runner import STAGE, environment, make_project
 
@@ -112,6 +114,17 @@ def test_a_stage_whose_dvc_has_ended_before_it_began_does_nothing(project: Path)
         "error: the DVC that started this stage has ended\n"
         "  next:     dvc repro\n"
     )  # fmt: skip
+
+
+def test_a_dvc_that_ends_while_its_stage_begins_is_told_likewise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait(timeout=60)
+    monkeypatch.setattr(os, "getppid", lambda: ended.pid)
+
+    with pytest.raises(SetupError, match="the DVC that started this stage has ended"):
+        alone.end_with_dvc()
 
 
 def test_a_stage_that_dvc_did_not_start_outlives_the_one_that_did(project: Path) -> None:

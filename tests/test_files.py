@@ -1,5 +1,6 @@
 """A file is written whole or not at all, replaces links, and holds rounded numbers."""
 
+import errno
 import multiprocessing
 import os
 import resource
@@ -214,6 +215,19 @@ def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path: Path) -> Non
     files.write_text(tmp_path / "model.pt", "new")
 
     assert names_in(tmp_path) == [".other.pt.4711.partial", "model.pt"]
+
+
+def test_on_a_file_system_without_locks_files_are_written_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(*_: object) -> None:  # as the system answers there
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    (tmp_path / ".a.txt.1.partial").touch()  # of a writer that was killed
+    files.write_text(tmp_path / "a.txt", "whole")
+
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a.txt": "whole"}
 
 
 def test_what_a_living_writer_has_written_so_far_is_left_to_him(tmp_path: Path) -> None:
