@@ -7,6 +7,7 @@ import hypothesis
 import pytest
 
 from core import numerics
+from tests.project import Project, copy_project, make_tiny
 
 numerics.pin("portable", None)
 
@@ -26,6 +27,16 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("suite")
 # It keeps what it learns of the code on disk too; nothing belongs in the working tree.
 hypothesis.configuration.set_hypothesis_home_dir(os.devnull)
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A tiny project after `dvc repro`, its results committed: to be copied, and not changed."""
+    project = make_tiny(copy_project(tmp_path_factory.mktemp("built")))
+    (project.folder / "dvc.lock").unlink()
+    project.must("dvc", "repro")
+    project.commit("Results")
+    return project
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

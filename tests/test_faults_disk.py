@@ -32,14 +32,6 @@ FIRST = {
 FULL = ["there is no room for", "No space left on device", "No possible cache link types for"]
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    project = make_tiny(copy_project(tmp_path_factory.mktemp("built")))
-    (project.folder / "dvc.lock").unlink()
-    project.must("dvc", "repro")
-    return project
-
-
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A folder on a small file system of its own."""

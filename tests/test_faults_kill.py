@@ -4,8 +4,11 @@ A stage that is killed while it trains goes on from its checkpoint: test_train.p
 Comparisons that are killed: test_compare.py. The lock of a folder: test_alone.py.
 """
 
+import itertools
 import os
+import re
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -17,19 +20,28 @@ from tests.project import Project, copy_project, make_tiny
 
 pytestmark = pytest.mark.slow  # all of them together
 
-MOMENTS = 20
+STAGES = ["download", "split", "train", "evaluate", "test_report"]
 
 
 class Undisturbed:
-    """A project before and after a rebuild that nothing disturbs, and the time it takes."""
+    """A project before and after a rebuild that nothing disturbs, and how that went."""
 
     def __init__(self, folder: Path) -> None:
         self.before = make_tiny(copy_project(folder / "before"))
         (self.before.folder / "dvc.lock").unlink()
         self.after = copy_of(self.before, folder / "after")
-        started = time.monotonic()
-        self.after.must("dvc", "repro")
-        self.seconds = time.monotonic() - started
+        began = {}
+        rebuild = start(self.after, "dvc", "repro")
+        while rebuild.poll() is None:
+            for stage in running(self.after):
+                began.setdefault(stage, time.monotonic())
+            time.sleep(0.02)
+        told, _ = rebuild.communicate(timeout=60)
+        assert rebuild.returncode == 0, told
+        assert list(began) == STAGES
+        times = [*began.values(), time.monotonic()]
+        # From the start of each stage to that of the next: DVC saves in between.
+        self.seconds = {stage: times[i + 1] - times[i] for i, stage in enumerate(STAGES)}
         self.lock = self.after.read("dvc.lock")
         self.outputs = outputs(self.after)
 
@@ -67,26 +79,52 @@ def rebuild_and_compare(project: Project, undisturbed: Undisturbed) -> str:
     return told
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("moment", range(MOMENTS))
-def test_a_rebuild_that_is_killed_at_any_moment_is_completed_by_the_next(
-    undisturbed: Undisturbed, tmp_path: Path, moment: int
+def running(project: Project) -> list[str]:
+    """The names of the stages that run in a project."""
+    commands = processes_in(project.folder).values()
+    return [match[1] for each in commands if (match := re.search(r" -m stages\.(\w+)", each))]
+
+
+# Twenty kills: one in each stage, at a random moment of it or of what DVC does after it.
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("victim", ["dvc", "stage"])
+def test_a_rebuild_that_is_killed_again_and_again_is_completed_by_the_next(
+    undisturbed: Undisturbed, tmp_path: Path, victim: str, seed: int
 ) -> None:
-    project = copy_of(undisturbed.before, tmp_path / "project")
-    rebuild = start(project, "dvc", "repro")
-    time.sleep(np.random.default_rng(moment).random() * undisturbed.seconds)
-    if moment % 2:
-        wait_for(lambda: stages_in(project.folder) or rebuild.poll() is not None, "a stage")
-        victims = stages_in(project.folder)
-    else:
-        victims = [rebuild.pid] if rebuild.poll() is None else []
-    for pid in victims:
-        os.kill(pid, signal.SIGKILL)
-    assert undisturbed.half_written(project) == []
-    rebuild.wait(timeout=60)  # DVC ends by itself when its stage does
+    random = np.random.default_rng(seed)
+    folders = (tmp_path / f"project {number}" for number in itertools.count())
+    project = copy_of(undisturbed.before, next(folders))
+    rebuilds = []
+    killed = 0
+    while killed < len(STAGES):
+        rebuild = start(project, "dvc", "repro")
+        rebuilds.append(rebuild)
+        to_come = STAGES[killed:]
+        wait_for_one_of(to_come, project, rebuild)
+        time.sleep(random.random() * undisturbed.seconds[to_come[0]])
+        if victim == "stage":
+            wait_for_one_of(to_come, project, rebuild)
+        if rebuild.poll() is not None:  # it ended before: once more from the beginning
+            rebuild_and_compare(project, undisturbed)
+            project = copy_of(undisturbed.before, next(folders))
+            continue
+        for pid in stages_in(project.folder) if victim == "stage" else [rebuild.pid]:
+            os.kill(pid, signal.SIGKILL)
+        killed += 1
+        assert undisturbed.half_written(project) == []
+        rebuild.wait(timeout=60)  # DVC ends by itself when its stage does
 
     rebuild_and_compare(project, undisturbed)
-    rebuild.communicate(timeout=60)  # closes what it printed to
+    for rebuild in rebuilds:
+        rebuild.communicate(timeout=60)  # closes what it printed to
+
+
+def wait_for_one_of(stages: list[str], project: Project, rebuild: subprocess.Popen[str]) -> None:
+    """Wait until one of `stages` runs or the rebuild has ended."""
+    wait_for(
+        lambda: set(running(project)) & set(stages) or rebuild.poll() is not None,
+        f"one of {stages}",
+    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])

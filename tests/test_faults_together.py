@@ -9,18 +9,9 @@ import pytest
 import yaml
 
 from tests.faults import copy_of, outputs, stages_below, start, sums, wait_for
-from tests.project import Project, copy_project, make_tiny
+from tests.project import Project
 
 pytestmark = pytest.mark.slow  # all of them together
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    project = make_tiny(copy_project(tmp_path_factory.mktemp("built")))
-    (project.folder / "dvc.lock").unlink()
-    project.must("dvc", "repro")
-    project.commit("Results")
-    return project
 
 
 def assert_same(project: Project, built: Project) -> None:
