@@ -30,7 +30,7 @@ class Undisturbed:
         self.before = make_tiny(copy_project(folder / "before"))
         (self.before.folder / "dvc.lock").unlink()
         self.after = copy_of(self.before, folder / "after")
-        began = {}
+        began: dict[str, float] = {}
         rebuild = start(self.after, "dvc", "repro")
         while rebuild.poll() is None:
             for stage in running(self.after):

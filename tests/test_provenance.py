@@ -193,6 +193,16 @@ def test_mending_without_a_lock_says_where_to_start_it(tmp_path: Path) -> None:
     assert refused.stderr.startswith("error: there is no dvc.lock in this folder\n")
 
 
+def test_metrics_that_were_cut_off_are_named_where_no_lock_tells(tmp_path: Path) -> None:
+    project = copy_project(tmp_path)
+    (tmp_path / "dvc.lock").unlink()
+    (tmp_path / "metrics/test.json").write_text('{\n  "loss":')
+    refused = project.run("python", "-m", "tools.summary")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.startswith("error: metrics/test.json is not in JSON\n  found: ")
+    assert refused.stderr.endswith("next:     git checkout metrics/test.json, or make repro\n")
+
+
 def test_the_sums_are_those_that_yaml_reads_in_the_lock(rebuilt: Project) -> None:
     for folder in (ROOT, rebuilt.folder):
         text = (folder / "dvc.lock").read_text(encoding="utf-8")

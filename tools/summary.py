@@ -38,6 +38,10 @@ def _read(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"{path} is missing", todo="make repro writes it") from None
+    except ValueError as error:
+        raise DataError(
+            f"{path} is not in JSON", found=str(error), todo=f"git checkout {path}, or make repro"
+        ) from error
 
 
 if __name__ == "__main__":
