@@ -6,6 +6,7 @@ and waits for any other stage of its folder before it reads anything.
 """
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -13,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from core import files
+from core import files, launch
 from core.errors import SetupError
 
 LOCK = Path(".dvc/tmp/stage.lock")  # DVC keeps .dvc/tmp out of git
@@ -29,22 +30,39 @@ def end_with_dvc() -> None:
     """
     if sys.platform == "win32":  # where a parent's number outlives it
         return
-    parent = os.getppid()
-    # Nothing between DVC and a stage makes a process group of its own, and who
-    # adopts an orphan is in another.
+    started_by: int | None = os.getppid()
+    launcher = started_by if launch.LAUNCHER in os.environ else None
     try:
-        ended = os.getpgid(parent) != os.getpgrp()
+        group = os.getpgid(launcher) if launcher else os.getpgrp()
+        if launcher:  # stands between DVC and this process, in DVC's group
+            started_by = _parent(launcher)
+        # Nothing else between DVC and a stage makes a process group of its own, and
+        # who adopts an orphan is in another.
+        ended = started_by is None or os.getpgid(started_by) != group
     except ProcessLookupError:  # just now
         ended = True
     if ended:
         raise SetupError("the DVC that started this stage has ended", todo="dvc repro")
-    threading.Thread(target=_end_after, args=[parent], daemon=True).start()
+    threading.Thread(target=_end_after, args=[started_by, launcher], daemon=True).start()
 
 
-def _end_after(parent: int) -> None:
-    while os.getppid() == parent:
+def _end_after(started_by: int, launcher: int | None) -> None:
+    while (os.getppid() if launcher is None else _parent(launcher)) == started_by:
         time.sleep(SECONDS_BETWEEN_LOOKS)
+    if launcher:
+        with suppress(ProcessLookupError):  # or it would start this process again
+            os.kill(launcher, signal.SIGTERM)
     os._exit(ORPHANED)
+
+
+def _parent(process: int) -> int | None:
+    """The process that started `process`, or None if it has ended."""
+    import psutil  # only for what a launcher has started
+
+    try:
+        return psutil.Process(process).ppid()
+    except psutil.NoSuchProcess:
+        return None
 
 
 def wait_for_other_stages(name: str) -> IO[str] | None:

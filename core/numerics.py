@@ -13,6 +13,7 @@ The variables are read when torch is first imported or first computes, so
 import os
 import sys
 
+from core import launch
 from core.errors import SetupError
 
 PORTABLE_KERNELS = {
@@ -100,7 +101,11 @@ def calls_at_once(numerics: str, threads: int | None, parts: int | None = None) 
 
 
 def processors() -> int:
-    """Return how many processors this process may use."""
+    """Return how many processors this process has, of those that it may use, to itself."""
+    return max(1, _usable_processors() // launch.place().local_world_size)
+
+
+def _usable_processors() -> int:
     if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -129,6 +129,7 @@ class Params(Section):
     """The whole of params.yaml."""
 
     numerics: Literal["portable", "fast"]
+    launcher: str = Field(min_length=1, description="a command, as python or torchrun")
     dataset: DatasetParams
     split: SplitParams
     model: ModelParams

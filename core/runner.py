@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import NoReturn
 
 import core
-from core import alone
+from core import alone, launch
 from core.errors import PipelineError, SetupError, StorageError
 
 # What to do about what a system refuses.
@@ -109,7 +109,8 @@ def _alone(module: ModuleType) -> AbstractContextManager[object]:
     file = Path(module.__file__ or "")
     if "DVC_STAGE" in os.environ:  # as DVC tells a stage its name
         alone.end_with_dvc()
-    if file.parent.name != "stages":
+    # Of the processes of one stage that a launcher started, one waits for other stages.
+    if file.parent.name != "stages" or launch.place().local_rank > 0:
         return nullcontext()
     return alone.wait_for_other_stages(f"stages.{file.stem}") or nullcontext()
 
@@ -117,7 +118,8 @@ def _alone(module: ModuleType) -> AbstractContextManager[object]:
 def _fail(error: PipelineError, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    print(f"error: {error}", file=sys.stderr)
+    if launch.place().local_rank == 0:  # the others of this machine would say the same
+        print(f"error: {error}", file=sys.stderr)
     return 1
 
 

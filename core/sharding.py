@@ -7,6 +7,7 @@ thread within a sum, use more than one processor all the same.
 """
 
 import copy
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,40 @@ from torch.nn import functional
 
 from core.layers import Dropout
 from core.workers import Workers
+
+
+def parts(images: Tensor, labels: Tensor, count: int) -> list[tuple[Tensor, Tensor]]:
+    """Divide a batch into at most `count` parts, as equal as `torch.chunk` makes them."""
+    return list(zip(images.chunk(count), labels.chunk(count), strict=True))
+
+
+def loss_of_part(logits: Tensor, labels: Tensor, share: float, label_smoothing: float) -> Tensor:
+    """Return what a part adds to the mean cross-entropy of its batch.
+
+    Args:
+        logits: float32 (B, classes).
+        labels: int64 (B,).
+        share: of the batch, from 0 to 1, that these B are.
+        label_smoothing: share of the label that is spread over all classes.
+    """
+    loss = functional.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+    return loss if share == 1 else loss * share
+
+
+def give_generator(model: nn.Module, seed: int, part: int) -> torch.Generator:
+    """Let the model that computes a part draw its masks of dropout from a generator of its own."""
+    generator = torch.Generator(next(model.parameters()).device)
+    generator.manual_seed((seed + part) % 2**63)
+    for layer in model.modules():
+        if isinstance(layer, Dropout):
+            layer.generator = generator
+    return generator
+
+
+def mean(buffers: Sequence[Tensor]) -> Tensor:
+    """Return the mean of tensors, exactly their value if they are equal."""
+    # By what they differ: a mean of three equal numbers may be off by a bit.
+    return buffers[0] + (torch.stack(list(buffers)) - buffers[0]).mean(dim=0)
 
 
 class Shards:
@@ -33,14 +68,9 @@ class Shards:
         self.workers = workers
         self.replicas = [model, *(_replica(model) for _ in range(count - 1))]
         self.parameters = [list(replica.parameters()) for replica in self.replicas]
-        self.generators = []
-        for number, replica in enumerate(self.replicas):
-            generator = torch.Generator(self.parameters[0][0].device)
-            generator.manual_seed((seed + number) % 2**63)
-            self.generators.append(generator)
-            for layer in replica.modules():
-                if isinstance(layer, Dropout):
-                    layer.generator = generator
+        self.generators = [
+            give_generator(replica, seed, part) for part, replica in enumerate(self.replicas)
+        ]
 
     def gradients(
         self, images: Tensor, labels: Tensor, *, label_smoothing: float
@@ -54,13 +84,11 @@ class Shards:
         """
         if len(self.replicas) == 1:
             return self._part(0, images, labels, 1.0, label_smoothing)
-        parts = [
+        calls = [
             (number, part, targets, len(part) / len(images), label_smoothing)
-            for number, (part, targets) in enumerate(
-                zip(images.chunk(len(self.replicas)), labels.chunk(len(self.replicas)), strict=True)
-            )
+            for number, (part, targets) in enumerate(parts(images, labels, len(self.replicas)))
         ]
-        (loss, gradients), *others = self.workers.map(self._part, *zip(*parts, strict=True))
+        (loss, gradients), *others = self.workers.map(self._part, *zip(*calls, strict=True))
         for other_loss, other_gradients in others:
             loss = loss + other_loss
             for gradient, other in zip(gradients, other_gradients, strict=True):
@@ -70,10 +98,7 @@ class Shards:
     def _part(
         self, number: int, images: Tensor, labels: Tensor, share: float, label_smoothing: float
     ) -> tuple[Tensor, list[Tensor]]:
-        logits = self.replicas[number](images)
-        loss = functional.cross_entropy(logits, labels, label_smoothing=label_smoothing)
-        if share != 1:
-            loss = loss * share
+        loss = loss_of_part(self.replicas[number](images), labels, share, label_smoothing)
         return loss.detach(), list(torch.autograd.grad(loss, self.parameters[number]))
 
     @torch.no_grad()
@@ -81,14 +106,25 @@ class Shards:
         """Give all replicas the mean of their running statistics."""
         for buffers in zip(*(replica.buffers() for replica in self.replicas), strict=True):
             if buffers[0].is_floating_point() and len(buffers) > 1:
-                # By what they differ: a mean of three equal numbers may be off by a bit.
-                mean = buffers[0] + (torch.stack(buffers) - buffers[0]).mean(dim=0)
+                average = mean(buffers)
                 for buffer in buffers:
-                    buffer.copy_(mean)
+                    buffer.copy_(average)
 
-    def state(self) -> list[Tensor]:
-        """What the replicas carry from step to step besides parameters, to be filled in place."""
+    def buffers(self) -> list[Tensor]:
+        """The running statistics of all replicas, one replica after the other."""
         return [buffer for replica in self.replicas for buffer in replica.buffers()]
+
+    def generator_states(self) -> list[Tensor]:
+        """What the generator of each replica goes on from."""
+        return [generator.get_state() for generator in self.generators]
+
+    @torch.no_grad()
+    def restore(self, buffers: Sequence[Tensor], generator_states: Sequence[Tensor]) -> None:
+        """Go on from what `buffers` and `generator_states` returned."""
+        for buffer, saved in zip(self.buffers(), buffers, strict=True):
+            buffer.copy_(saved)
+        for generator, state in zip(self.generators, generator_states, strict=True):
+            generator.set_state(state)
 
 
 def _replica(model: nn.Module) -> nn.Module:

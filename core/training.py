@@ -13,14 +13,15 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from core import augmentation, optimizers, schedules
+from core import augmentation, distributed, optimizers, schedules, workers
 from core.augmentation import Draws
-from core.errors import ParamsError, TrainingError
+from core.distributed import DistributedShards, Processes
+from core.errors import ParamsError, SetupError, TrainingError
 from core.evaluation import measure, predict
 from core.optimizers import Optimizer
 from core.params import TrainParams
 from core.sharding import Shards
-from core.workers import ALONE, Workers
+from core.workers import Workers
 
 
 class HistoryRow(NamedTuple):
@@ -90,7 +91,7 @@ def take_steps(
     images: Tensor,
     labels: Tensor,
     *,
-    shards: Shards,
+    shards: Shards | DistributedShards,
     optimizer: Optimizer,
     settings: TrainParams,
 ) -> Iterator[Tensor]:
@@ -116,7 +117,11 @@ def take_steps(
 
 
 def check_batches(
-    model: nn.Module, images: Tensor, train_indices: Tensor, settings: TrainParams
+    model: nn.Module,
+    images: Tensor,
+    train_indices: Tensor,
+    settings: TrainParams,
+    processes: Processes = distributed.ALONE,
 ) -> None:
     """Refuse batches that batch normalization can not be computed for.
 
@@ -128,13 +133,15 @@ def check_batches(
         images: uint8 (N, H, W, C).
         train_indices: int64 (M,), positions in `images`.
         settings: the section `train` of params.yaml.
+        processes: those that train the model together.
 
     Raises:
         ParamsError: a part holds one image, and a map has one pixel.
     """
     count, size = len(train_indices), settings.batch_size
     batches = {min(size, count), count % size or size}
-    parts = [part for batch in batches for part in torch.empty(batch).chunk(settings.shards)]
+    shards = max(settings.shards, processes.count)
+    parts = [part for batch in batches for part in torch.empty(batch).chunk(shards)]
     if min(map(len, parts)) > 1:
         return
     pixels: list[int] = []
@@ -151,7 +158,7 @@ def check_batches(
             "a batch of one image can not be normalized: its maps have shrunk to one pixel",
             expected="at least 2 images in each batch, or part of one",
             found=f"1, of {count:,} images with train.batch_size: {size} "
-            f"and train.shards: {settings.shards}",
+            f"and train.shards: {shards}",
             todo="change train.batch_size, train.shards or split.train_size a little",
         )
 
@@ -163,13 +170,36 @@ class Training:
         model: takes uint8 (B, H, W, C), returns logits (B, classes).
         settings: the section `train` of params.yaml.
         workers: compute the shards of a batch, and measure.
+        processes: those that train the model together; each makes the same
+            training, and gets the same weights.
+
+    Raises:
+        SetupError: there are several processes, and another number of shards.
     """
 
-    def __init__(self, model: nn.Module, settings: TrainParams, workers: Workers = ALONE) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        settings: TrainParams,
+        workers: Workers = workers.ALONE,
+        processes: Processes = distributed.ALONE,
+    ) -> None:
+        if processes.count > 1 and settings.shards not in (1, processes.count):
+            raise SetupError(
+                "train.shards does not fit the processes",
+                expected=f"1 or {processes.count}, as each process computes one part of a batch",
+                found=str(settings.shards),
+                todo=f"set train.shards: 1, or have the launcher start {settings.shards}",
+            )
         self.model = model
         self.settings = settings
         self.workers = workers
-        self.shards = Shards(model, settings.shards, seed=settings.seed, workers=workers)
+        self.processes = processes
+        self.shards: Shards | DistributedShards = (
+            Shards(model, settings.shards, seed=settings.seed, workers=workers)
+            if processes.count == 1
+            else DistributedShards(model, processes, seed=settings.seed)
+        )
         self.optimizer = optimizers.build(model, settings)
         self.order = torch.Generator().manual_seed(settings.seed)
         self.epoch_order = self.order.get_state()  # before the epoch was planned
@@ -209,7 +239,9 @@ class Training:
         Raises:
             TrainingError: a loss is NaN or infinite.
         """
-        saved = checkpoint.load() if checkpoint else None
+        # One process reads and writes it: the others may run on machines without it.
+        first = self.processes.first
+        saved = self.processes.told(checkpoint.load() if checkpoint and first else None)
         if saved:
             self._restore(saved)
         for row in self.history:
@@ -228,8 +260,10 @@ class Training:
                     settings=self.settings,
                 ):
                     self.losses.append(loss)
-                    if checkpoint and checkpoint.due():
-                        checkpoint.save(self._state())
+                    if checkpoint and self.processes.told(checkpoint.due()):
+                        state = self._state()
+                        if first:
+                            checkpoint.save(state)
                 self.shards.average_buffers()
             row = HistoryRow(
                 self.epoch,
@@ -267,7 +301,8 @@ class Training:
             "history": [tuple(row) for row in self.history],
             "best_epoch": self.best_epoch,
             "kept": self.kept,
-            "dropout": [generator.get_state() for generator in self.shards.generators],
+            "dropout": self.shards.generator_states(),
+            "buffers": [buffer.cpu() for buffer in self.shards.buffers()],
             "tensors": [tensor.detach().cpu() for tensor in self._tensors()],
         }
 
@@ -280,14 +315,13 @@ class Training:
         self.history = [HistoryRow(*row) for row in state["history"]]
         self.best_epoch = state["best_epoch"]
         self.kept = state["kept"]
-        for generator, saved in zip(self.shards.generators, state["dropout"], strict=True):
-            generator.set_state(saved)
+        self.shards.restore(state["buffers"], state["dropout"])
         for tensor, saved in zip(self._tensors(), state["tensors"], strict=True):
             tensor.copy_(saved)
 
     def _tensors(self) -> list[Tensor]:
-        """All tensors that steps change in place."""
-        return [*self.model.parameters(), *self.shards.state(), *self.optimizer.state()]
+        """The tensors that a step changes in place, alike in all processes."""
+        return [*self.model.parameters(), *self.optimizer.state()]
 
 
 def check_finite(epoch: int, lr: float, losses: Sequence[Tensor], *measured: float) -> None:

@@ -11,14 +11,19 @@ Writes: models/model.pt, a bare state_dict;
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 if not __package__:  # run as a file: find core/ as `python -m` does
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from tqdm import tqdm
 
-from core import files, numerics, params, provenance
+from core import files, launch, numerics, params, provenance
+from core.params import Params
 from core.runner import run
+
+if TYPE_CHECKING:  # torch comes after numerics.pin
+    from core.distributed import Processes
 
 CLASS_NAMES = Path("data/raw/classes.json")
 TRAIN_IMAGES = Path("data/raw/train_images.npy")
@@ -36,11 +41,20 @@ def main() -> None:
     settings = chosen.train
     numerics.pin(chosen.numerics, settings.threads, settings.device)
     provenance.check(CLASS_NAMES, TRAIN_IMAGES, TRAIN_LABELS, TRAIN_INDICES, VAL_INDICES)
+    from core import distributed
+
+    with distributed.joined(launch.place(), settings.device) as processes:
+        train(chosen, processes)
+
+
+def train(chosen: Params, processes: "Processes") -> None:
+    """Train together with other processes; the first one prints and writes."""
     import torch
 
     from core import checkpoints, models, tensors, training, weights
-    from core.workers import Workers
+    from core.distributed import DistributedWorkers
 
+    settings = chosen.train
     data = tensors.read_training_set(
         images=TRAIN_IMAGES,
         labels=TRAIN_LABELS,
@@ -54,12 +68,13 @@ def main() -> None:
     )
     if chosen.model.standardize:
         models.standardize(model, data.images, data.train_indices)
-    training.check_batches(model, data.images, data.train_indices, settings)
+    training.check_batches(model, data.images, data.train_indices, settings, processes)
     model.to(settings.device)
     data = data.to(settings.device)
 
     for stale in (MODEL, HISTORY):  # a training that fails leaves no older result behind
-        stale.unlink(missing_ok=True)
+        if processes.first:
+            stale.unlink(missing_ok=True)
     checkpoint = checkpoints.FileCheckpoint(
         CHECKPOINT,
         checkpoints.identity(
@@ -68,22 +83,30 @@ def main() -> None:
         ),
     )
     calls = numerics.calls_at_once(chosen.numerics, settings.threads, settings.shards)
-    workers = Workers(calls, max(1, torch.get_num_threads() // calls))
-    run_of_training = training.Training(model, settings, workers)
+    workers = DistributedWorkers(processes, calls, max(1, torch.get_num_threads() // calls))
+    run_of_training = training.Training(model, settings, workers, processes)
+
+    def say(line: str) -> None:
+        if processes.first:
+            print(line, flush=True)
 
     def report(row: training.HistoryRow) -> None:
-        print(f"{row.epoch:>5}  " + "  ".join(f"{value:>14.4f}" for value in row[1:]))
+        say(f"{row.epoch:>5}  " + "  ".join(f"{value:>14.4f}" for value in row[1:]))
 
     def progress(epoch: int, steps: Sequence[training.Step], taken: int) -> Iterable[training.Step]:
         if taken:
-            print(f"going on in epoch {epoch} after {taken:,} steps", flush=True)
-        total = taken + len(steps)
+            say(f"going on in epoch {epoch} after {taken:,} steps")
         return tqdm(
-            steps, desc=f"epoch {epoch}", total=total, initial=taken, leave=False, disable=None
+            steps,
+            desc=f"epoch {epoch}",
+            total=taken + len(steps),
+            initial=taken,
+            leave=False,
+            disable=None if processes.first else True,  # None: in a terminal it is shown
         )
 
     columns = training.HistoryRow._fields
-    print("epoch  " + "  ".join(f"{column.replace('_', ' '):>14}" for column in columns[1:]))
+    say("epoch  " + "  ".join(f"{column.replace('_', ' '):>14}" for column in columns[1:]))
     kept = run_of_training.fit(
         data.images,
         data.labels,
@@ -95,11 +118,12 @@ def main() -> None:
     )
     history = run_of_training.history
     if len(history) <= settings.epochs:
-        print(f"stopped: {settings.patience} epochs without a lower validation loss")
+        say(f"stopped: {settings.patience} epochs without a lower validation loss")
 
-    files.write_csv(HISTORY, columns, history)
-    weights.save(MODEL, kept)
-    checkpoint.remove()
+    if processes.first:
+        files.write_csv(HISTORY, columns, history)
+        weights.save(MODEL, kept)
+        checkpoint.remove()
 
 
 if __name__ == "__main__":

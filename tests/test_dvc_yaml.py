@@ -82,7 +82,8 @@ def differences(stage: str, definition: dict[str, Any]) -> set[str]:
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_declares_exactly_what_it_uses(stage: str) -> None:
     assert differences(stage, DVC_YAML["stages"][stage]) == set()
-    assert DVC_YAML["stages"][stage]["cmd"] == f"python -m stages.{stage}"
+    launcher = "${launcher}" if stage == "train" else "python"
+    assert DVC_YAML["stages"][stage]["cmd"] == f"{launcher} -m stages.{stage}"
 
 
 @pytest.mark.parametrize("stage", STAGES)

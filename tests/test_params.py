@@ -63,6 +63,7 @@ train:
   device: cpu
 test_report:
   most_wrong: 20
+launcher: python
 """
 
 Check = Callable[[str | bytes], Params]
@@ -93,6 +94,7 @@ def test_the_committed_file_holds_what_a_yaml_library_reads_in_it() -> None:
 def test_every_value_of_a_valid_file_is_read_with_its_type(check: Check) -> None:
     assert check(VALID).model_dump() == {
         "numerics": "fast",
+        "launcher": "python",
         "dataset": {"name": "mnist", "mirrors": {"mnist": ["data/mirror/mnist"]}},
         "split": {"seed": 1, "val_fraction": 0.25, "stratify": False, "train_size": None},
         "model": {
@@ -287,7 +289,7 @@ def test_all_problems_are_reported_at_once(check: Check) -> None:
         check(content + "train: 3\n")
 
     assert caught.value.details["found"].split("\n") == [
-        "train (line 22, column 1): stands twice, here and on line 44",
+        "train (line 22, column 1): stands twice, here and on line 45",
         "numerics (line 1, column 1): expected portable or fast, found fats; did you mean fast?",
         "split.stratify: missing from split (line 7, column 1); expected true or false",
         "train.lr: missing from train (line 22, column 1); expected a number above 0, at most 1e38",
@@ -299,11 +301,11 @@ def test_all_problems_are_reported_at_once(check: Check) -> None:
 def test_of_a_thousand_problems_the_first_are_told_and_none_at_length(check: Check) -> None:
     content = f"{'k' * 1000}: 1\n" + "".join(f"key{number}: 1\n" for number in range(999))
 
-    with pytest.raises(ParamsError, match="has 1,006 problems") as caught:  # six sections miss
+    with pytest.raises(ParamsError, match="has 1,007 problems") as caught:  # six sections miss
         check(content)
 
     told = caught.value.details["found"].split("\n")
-    assert told[-1] == "and 986 more"
+    assert told[-1] == "and 987 more"
     assert len(told) == 21
     assert max(map(len, told)) < 200
 
@@ -336,8 +338,8 @@ def test_a_file_without_sections_is_told_which_to_have(
         check(content)
 
     assert caught.value.details["found"] == (
-        "the file: expected the keys numerics, dataset, split, model, train, test_report, "
-        f"found {found}"
+        "the file: expected the keys numerics, launcher, dataset, split, model, train, "
+        f"test_report, found {found}"
     )
 
 
@@ -345,9 +347,9 @@ def test_a_file_without_sections_is_told_which_to_have(
     ("content", "what", "found", "where"),
     [
         (changed("  lr", "\tlr"), "valid YAML", r"character '\\t'", "line 26, column 1"),
-        (changed("fast", "'fast"), "valid YAML", "unexpected end", "line 45, column 1"),
+        (changed("fast", "'fast"), "valid YAML", "unexpected end", "line 46, column 1"),
         (changed("lr: 0.1", "lr: *x"), "valid YAML", "undefined alias 'x'", "line 26, column 7"),
-        (VALID + "---\na: 1\n", "valid YAML", "another document", "line 45, column 1"),
+        (VALID + "---\na: 1\n", "valid YAML", "another document", "line 46, column 1"),
         (changed("0.1", "\x01"), "valid YAML", r"character U\+0001", "line 26, column 7"),
         (changed("0.1", "é").encode("latin-1"), "text in UTF-8", "byte 0xe9", "line 26"),
         (VALID.encode("utf-16"), "text in UTF-8", "byte 0xff", "line 1"),

@@ -143,7 +143,7 @@ def test_replicas_share_their_parameters_and_nothing_else() -> None:
             assert shared is own
     buffers = [buffer.data_ptr() for r in shards.replicas for buffer in r.buffers()]
     assert len(set(buffers)) == len(buffers)
-    assert [buffer.data_ptr() for buffer in shards.state()] == buffers
+    assert [buffer.data_ptr() for buffer in shards.buffers()] == buffers
 
 
 def test_each_replica_draws_its_own_masks_by_the_seed() -> None:

@@ -30,6 +30,8 @@ LOCK = "dvc.lock"
 PIPELINE = "dvc.yaml"
 PARAMS = "params.yaml"
 
+LAUNCHER = "${launcher}"  # the one knob that dvc.yaml puts into a command
+
 # What a stage may say. Anything else (foreach, wdir, frozen, ...) would need
 # more of DVC's rules than are written here.
 UNDERSTOOD = {"cmd", "deps", "params", "outs", "metrics", "plots", "desc", "meta"}
@@ -119,7 +121,11 @@ def pipeline(snapshot: Snapshot) -> dict[str, Stage]:
     unknown = {
         f"{name}.{key}" for name, stage in stages.items() for key in set(stage) - UNDERSTOOD
     } | ({"vars"} & set(content))
-    if unknown or b"${" in (snapshot.read(PIPELINE) or b""):
+    knobs = snapshot.yaml(PARAMS)
+    launcher = knobs.get("launcher") if isinstance(knobs, dict) else None
+    for stage in stages.values():
+        stage["cmd"] = str(stage.get("cmd")).replace(LAUNCHER, str(launcher))
+    if unknown or "${" in str(stages):
         raise SetupError(
             f"{PIPELINE} of {snapshot.name} uses what this check does not understand",
             expected=", ".join(sorted(UNDERSTOOD)),
