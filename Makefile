@@ -6,7 +6,7 @@ VENV = PATH="$(CURDIR)/.venv/bin:$$PATH"
 # What `make compare` compares: make compare COMPARE="train.batch_size=50,100 --seeds 5"
 COMPARE ?= train.lr=0.001,0.003,0.01,0.03,0.1,0.3,1 --seeds 3
 
-.PHONY: repro verify test test-slow fuzz audit mend check format lock compare recipe exp fresh review
+.PHONY: repro verify test test-slow fuzz audit mend check format lock compare recipe exp fresh review notebook
 
 repro: .venv/requirements.lock
 	@$(VENV) python -m dvc repro
@@ -37,6 +37,10 @@ fresh: .venv/requirements.lock
 # What this branch does to the metrics: `make review SEEDS=5` compares the recipes.
 review: .venv/requirements.lock
 	@$(VENV) python -m tools.review $(BASE) $(HEAD) $(if $(SEEDS),--seeds $(SEEDS))
+
+# Runs notebooks/explore.ipynb and keeps what it shows.
+notebook: .venv/requirements.lock
+	@$(VENV) python -m tools.notebook
 
 test: .venv/requirements.lock
 	@$(VENV) python -m pytest -n 2 --dist loadfile -m "not slow"
