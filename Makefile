@@ -6,7 +6,7 @@ VENV = PATH="$(CURDIR)/.venv/bin:$$PATH"
 # What `make compare` compares: make compare COMPARE="train.batch_size=50,100 --seeds 5"
 COMPARE ?= train.lr=0.001,0.003,0.01,0.03,0.1,0.3,1 --seeds 3
 
-.PHONY: repro verify test test-slow fuzz audit mend check format lock compare recipe exp fresh review notebook
+.PHONY: repro verify test test-slow fuzz audit mend check format lock compare recipe exp fresh review notebook try
 
 repro: .venv/requirements.lock
 	@$(VENV) python -m dvc repro
@@ -41,6 +41,10 @@ review: .venv/requirements.lock
 # Runs notebooks/explore.ipynb and keeps what it shows.
 notebook: .venv/requirements.lock
 	@$(VENV) python -m tools.notebook
+
+# A page to draw on, and what the model makes of it: make try ARGS="--rev cnn-mnist-seed-1"
+try: .venv/requirements.lock
+	@$(VENV) python -m tools.draw $(ARGS)
 
 test: .venv/requirements.lock
 	@$(VENV) python -m pytest -n 2 --dist loadfile -m "not slow"
