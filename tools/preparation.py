@@ -29,10 +29,10 @@ MAX_PIXELS = 100_000_000  # of an image as it is opened: 400 MB as RGBA
 # else: the grain of paper and of a camera goes, strokes stay.
 SIDE = 560
 LEAST_CONTRAST = 25  # of 255; on blank paper the compression of a JPEG leaves less
-# Ink is what differs from the paper by this share of the strongest ink, and by six
-# times the median deviation of the border: four standard deviations of its noise.
+# Ink is what differs from the paper by this share of the strongest ink, and by eight
+# times the median deviation of the border: five standard deviations of its noise.
 LEAST_INK = 1 / 8
-NOISE = 6
+NOISE = 8
 STRONGEST = 254  # every image of MNIST has a pixel of 254 or 255
 RESAMPLING = Image.Resampling.BICUBIC  # an average over all pixels, when scaling down
 # How far from their longer side and their middle, in pixels, images are still taken
