@@ -4,6 +4,7 @@ import http.client
 import json
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from math import cos, pi, sin
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,9 @@ def test_a_drawn_one_and_a_drawn_zero_are_recognised_while_they_are_drawn(
         draw_on(page, ZERO)
         wait_for_label(page, "0")
         # What is heard is what is seen, once the pen rests.
-        page.wait_for_function("document.getElementById('status').textContent.startsWith('0, ')")
+        page.wait_for_function(
+            "() => document.getElementById('status').textContent.startsWith('0, ')"
+        )
 
 
 @browser.needs_browser
@@ -150,9 +153,10 @@ def asked(server: DrawingServer, method: str, path: str, body: bytes = b"", **he
     """Status and content of an answer; a header's name is written with _ for -."""
     connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=60)
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    connection.request(method, path, body, named)
-    answer = connection.getresponse()
-    return answer.status, answer.read(), answer.headers
+    with closing(connection):
+        connection.request(method, path, body, named)
+        answer = connection.getresponse()
+        return answer.status, answer.read(), answer.headers
 
 
 def test_the_page_may_load_nothing_but_its_script(server: DrawingServer) -> None:

@@ -61,8 +61,9 @@ def lay_out(folder: Path, *, favourite: int) -> str:
     weights.save(folder / "models/model.pt", model.state_dict())
     md5 = provenance.md5(folder / "models/model.pt")
     stages = {
-        "download": {"params": {"params.yaml": {"dataset": {"name": "mnist"}}}},
+        "download": {"cmd": "true", "params": {"params.yaml": {"dataset": {"name": "mnist"}}}},
         "train": {
+            "cmd": "true",
             "params": {
                 "params.yaml": {
                     "model": knobs.model("logistic_regression").model_dump(),

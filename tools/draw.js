@@ -21,6 +21,7 @@ let drawing = null; // the identifier of the pointer that draws
 let pen = { x: 14, y: 14, down: false }; // of the keyboard, in cells
 let changes = 0; // how often the sheet changed
 let answered = 0; // up to which change the server was asked
+let emptied = 0; // the last change that left nothing: no answer to what was there before is shown
 let asking = false;
 let quiet = null;
 
@@ -45,8 +46,12 @@ function changed() {
   changes += 1;
   paint();
   byId("hint").hidden = strokes.length > 0 || file !== null;
-  if (strokes.length || file) ask();
-  else show(null);
+  if (strokes.length || file) {
+    ask();
+  } else {
+    emptied = changes;
+    show(null);
+  }
 }
 
 async function ask() {
@@ -58,7 +63,7 @@ async function ask() {
     const body = file ?? (await new Promise((done) => canvas.toBlob(done)));
     const response = await fetch("/predict", { method: "POST", body });
     const answer = await response.json();
-    if (strokes.length || file) show(answer, asked);
+    if (asked > emptied) show(answer);
   } catch {
     show({ error: "gets no answer: was the server ended?" });
   }
@@ -81,13 +86,14 @@ function show(answer) {
 
   const label = byId("label");
   label.textContent = predicted ? answer.label : "–";
+  label.classList.toggle("empty", !predicted);
   label.classList.toggle("long", label.textContent.length > 3);
   byId("share").textContent = predicted ? percent(shares[order[0]]) : answer ? `This ${answer.error}` : "\u00a0";
   byId("seen").hidden = !predicted;
   byId("none").hidden = predicted;
   if (predicted) {
     byId("seen").src = answer.seen;
-    byId("seen").alt = "The drawing as the model sees it: small, framed, light on dark";
+    byId("seen").alt = "The image as the model sees it, made like those that it was trained on";
   }
   // Only of a file: what is drawn here is as light or dark as the page.
   byId("inverted").textContent = predicted && file && answer.inverted ? ", inverted" : "";

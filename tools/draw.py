@@ -16,6 +16,7 @@ import base64
 import io
 import json
 import signal
+import sys
 import threading
 import webbrowser
 from concurrent.futures import ThreadPoolExecutor
@@ -106,6 +107,11 @@ class DrawingServer(ThreadingHTTPServer):
             "inverted": prepared.inverted,
             "seen": _data_url(prepared.pixels),
         }
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a page that was closed before it had its answer."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
     def server_close(self) -> None:
         """Stop listening, and predicting."""

@@ -30,8 +30,9 @@ MAX_PIXELS = 100_000_000  # of an image as it is opened: 400 MB as RGBA
 SIDE = 560
 LEAST_CONTRAST = 25  # of 255; on blank paper the compression of a JPEG leaves less
 # Ink is what differs from the paper by this share of the strongest ink, and by eight
-# times the median deviation of the border: five standard deviations of its noise.
-LEAST_INK = 1 / 8
+# times the median deviation of the border: five standard deviations of its noise. In
+# the shadow of a hand that is much, but half of the strongest ink is ink in any case.
+LEAST_INK, SURELY_INK = 1 / 8, 1 / 2
 NOISE = 8
 STRONGEST = 254  # every image of MNIST has a pixel of 254 or 255
 RESAMPLING = Image.Resampling.BICUBIC  # an average over all pixels, when scaling down
@@ -216,7 +217,8 @@ def _ink(grey: Grey) -> _Ink:
             expected="something darker or lighter than the paper around it",
             found=f"shades of grey from {grey.min()} to {grey.max()} of 255",
         )
-    return _Ink(_strengthened(ink), max(LEAST_INK * 255, noise * 255 / ink.max()), inverted)
+    least = min(max(LEAST_INK, noise / ink.max()), SURELY_INK)
+    return _Ink(_strengthened(ink), least * 255, inverted)
 
 
 def _strengthened(ink: NDArray[Any]) -> Grey:

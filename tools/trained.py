@@ -212,7 +212,7 @@ def _read_lock(revision: str) -> bytes:
 def _read_model(revision: str, md5: str) -> bytes:
     """Return the model of a revision, from DVC's cache or from a remote."""
     from dvc import api
-    from dvc.exceptions import FileMissingError, PathMissingError
+    from dvc.exceptions import DvcException, FileMissingError, PathMissingError
 
     try:
         content: bytes = api.read(MODEL.as_posix(), rev=revision, mode="rb")
@@ -223,6 +223,8 @@ def _read_model(revision: str, md5: str) -> bytes:
             todo=f"train it again: dvc exp apply {revision} for an experiment, "
             f"git checkout {revision} for a commit; then dvc repro",
         ) from error
+    except DvcException as error:
+        raise ModelError(f"DVC can not read the model of {revision}", found=str(error)) from error
     return content
 
 
