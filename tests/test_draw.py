@@ -179,7 +179,7 @@ def test_other_sites_in_the_same_browser_are_refused(
     server: DrawingServer, headers: dict[str, str]
 ) -> None:
     for method, path in (("GET", "/"), ("POST", "/predict")):
-        assert asked(server, method, path, **headers)[0] == 403
+        assert asked(server, method, path, b"", **headers)[0] == 403
 
 
 def test_the_page_is_its_own_site_under_both_names(server: DrawingServer) -> None:

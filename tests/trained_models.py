@@ -38,9 +38,10 @@ def of_digits() -> Trained:
     images, labels = (torch.tensor(part[:TRAINED_ON]) for part in mnist("train", 60_000))
     network = models.build(knobs.model("logistic_regression"), (28, 28, 1), 10)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.3)
-    for batch in torch.arange(TRAINED_ON).repeat(3).split(100):
+    for batch in torch.split(torch.arange(TRAINED_ON).repeat(3), 100):
         optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(network(images[batch]), labels[batch]).backward()
+        loss = torch.nn.functional.cross_entropy(network(images[batch]), labels[batch])
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     return Trained(
         "logistic_regression", "mnist", class_names.DIGITS, MAKINGS["mnist"], network.eval()

@@ -224,7 +224,9 @@ def _ink(grey: Grey) -> _Ink:
 def _strengthened(ink: NDArray[Any]) -> Grey:
     """Scale ink so that its strongest pixel is 255, unless it is strong enough."""
     strongest = ink.max()
-    return np.rint(ink if strongest >= STRONGEST else ink * (255 / strongest)).astype(np.uint8)
+    scaled = ink if strongest >= STRONGEST else ink * (255 / strongest)
+    whole: Grey = np.rint(scaled).astype(np.uint8)
+    return whole
 
 
 def _framed(drawn: _Ink, making: Making) -> Grey:
@@ -254,8 +256,10 @@ def _is_framed(ink: Grey, making: Making) -> bool:
     """Whether ink of the right size lies as that of the images of the data set."""
     assert making.longer_side is not None
     longer_side = max(_cut_out(ink).shape)
-    off = (abs(frame / 2 - at) for frame, at in zip(ink.shape, _middle(ink, making), strict=True))
-    return making.longer_side - SHORTER <= longer_side <= making.longer_side and max(off) <= OFF
+    if not making.longer_side - SHORTER <= longer_side <= making.longer_side:
+        return False
+    middle = _middle(ink, making)
+    return all(abs(frame / 2 - at) <= OFF for frame, at in zip(ink.shape, middle, strict=True))
 
 
 def _cut_out(ink: Grey) -> Grey:
