@@ -124,3 +124,18 @@ def best_and_worst(labels: Labels, probabilities: Probabilities) -> list[BestAnd
             best, worst = positions[own.argmax()], positions[own.argmin()]
             found.append(BestAndWorst(label, int(best), int(worst)))
     return found
+
+
+def random_sample(total: int, *, count: int, seed: int) -> list[int]:
+    """Draw images that nobody picked.
+
+    Args:
+        total: how many images there are.
+        count: how many to draw.
+        seed: of the permutation of which they are the first.
+
+    Returns:
+        At most `count` positions in [0, total), each at most once.
+    """
+    order = np.random.default_rng(seed).permutation(total)[:count]
+    return [int(position) for position in order]

@@ -141,3 +141,11 @@ def test_loss_accuracy_and_probabilities_are_those_of_scikit_learn_over_several_
     )
     assert measured.accuracy == sklearn_metrics.accuracy_score(truth, expected.argmax(axis=1))
     np.testing.assert_allclose(probabilities.numpy(), expected, rtol=1e-5, atol=1e-9)
+
+
+def test_a_random_sample_is_a_part_of_one_permutation() -> None:
+    everything = classification.random_sample(50, count=50, seed=0)
+    assert sorted(everything) == list(range(50)) != everything
+    assert classification.random_sample(50, count=7, seed=0) == everything[:7]
+    assert classification.random_sample(50, count=99, seed=0) == everything
+    assert classification.random_sample(50, count=50, seed=1) != everything
