@@ -27,6 +27,10 @@ GAP = 32
 PAPER = 250
 INK = 26
 
+# Ends of the scale of weights, RGB: told apart without seeing red or green.
+FOR = (29, 78, 216)
+AGAINST = (194, 65, 12)
+
 
 class Picture(NamedTuple):
     """A picture, and what it says for those who can not see it."""
@@ -81,6 +85,30 @@ def grid(images: Images, captions: list[str], *, columns: int) -> Picture:
                 draw.text(place, line, fill=(INK,) * channels, font=font)
         top += row_height + GAP
     return Picture(_png(canvas), captions)
+
+
+def templates(weight: NDArray[np.float32], shape: tuple[int, int, int]) -> Images:
+    """Draw the weights of a linear layer as images, one a class, all on one scale.
+
+    Of greyscale images: white is 0, blue speaks for the class, orange against it.
+    Of RGB images: each channel from 0, the most against, to 255, the most for.
+
+    Args:
+        weight: float32 (classes, H * W * C).
+        shape: H, W, C of the images.
+
+    Returns:
+        uint8 (classes, H, W, 3).
+    """
+    values = weight.astype(np.float64).reshape(-1, *shape)  # (classes, H, W, C)
+    values /= np.abs(values).max() or 1  # in [-1, 1]
+    if shape[2] == 3:
+        drawn = 127.5 * (1 + values)
+    else:
+        ends = np.where(values > 0, np.array(FOR), np.array(AGAINST))  # (classes, H, W, 3)
+        drawn = 255 + (ends - 255) * np.abs(values)
+    pixels: Images = np.rint(drawn).astype(np.uint8)
+    return pixels
 
 
 def notice(text: str) -> Picture:
