@@ -4,11 +4,17 @@ The only stage that reads the test set. No stage reads what it writes, so no
 setting can be chosen by it.
 
 Reads:  data/raw/test_images.npy, test_labels.npy and classes.json,
-        models/model.pt
-Writes: metrics/test.json, loss and accuracy with its interval;
+        models/model.pt;
+        metrics/evaluate.json, history.csv and val_predictions.csv, for what the
+        report compares the test with
+Writes: metrics/test.json, loss and accuracy with its interval, its difference
+        from validation, and how well calibrated the probabilities are;
         metrics/test_predictions.csv, a row an image;
         metrics/per_class.csv, precision, recall, F1 and support of each class;
-        reports/most_wrong.png and best_and_worst.png;
+        metrics/calibration.csv, confidence and accuracy of each bin;
+        metrics/coverage.csv, accuracy if the least certain are handed over;
+        reports/most_wrong.png, least_certain.png, random_sample.png,
+        best_and_worst.png and weights.png;
         reports/test_report.html, all of it on one page that needs no network
 """
 
@@ -24,7 +30,7 @@ import numpy as np
 
 from core import (
     arrays,
-    classification,
+    calibration,
     files,
     intervals,
     numerics,
@@ -33,86 +39,50 @@ from core import (
     pictures,
     predictions,
     provenance,
+    report,
+    results,
 )
-from core.arrays import Images, Labels
+from core.arrays import Images
 from core.errors import ModelError
-from core.pages import percent
+from core.gallery import Classified, Shown
+from core.params import Params
 from core.pictures import Picture
-from core.predictions import Probabilities
+from core.report import Findings, Validation
 from core.runner import run
 
 CLASS_NAMES = Path("data/raw/classes.json")
 TEST_IMAGES = Path("data/raw/test_images.npy")
 TEST_LABELS = Path("data/raw/test_labels.npy")
 MODEL = Path("models/model.pt")
+EVALUATION = Path("metrics/evaluate.json")
+HISTORY = Path("metrics/history.csv")
+VAL_PREDICTIONS = Path("metrics/val_predictions.csv")
 TEMPLATE = Path("stages/test_report.html.j2")
+STYLE = Path("stages/test_report.css")
+SCRIPT = Path("stages/test_report.js")
 TEST = Path("metrics/test.json")
 TEST_PREDICTIONS = Path("metrics/test_predictions.csv")
 PER_CLASS = Path("metrics/per_class.csv")
+CALIBRATION = Path("metrics/calibration.csv")
+COVERAGE = Path("metrics/coverage.csv")
 MOST_WRONG = Path("reports/most_wrong.png")
+LEAST_CERTAIN = Path("reports/least_certain.png")
+RANDOM_SAMPLE = Path("reports/random_sample.png")
 BEST_AND_WORST = Path("reports/best_and_worst.png")
+WEIGHTS = Path("reports/weights.png")
 REPORT = Path("reports/test_report.html")
 
+HISTORY_COLUMNS = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
 COLUMNS = 4  # of a picture: readable on a phone; even, so that best stands beside worst
 
 
-def draw_most_wrong(
-    images: Images, labels: Labels, probabilities: Probabilities, names: list[str], count: int
-) -> Picture:
-    """Draw the `count` most confidently wrong images, or a notice if none is wrong."""
-    predicted = probabilities.argmax(axis=1)  # (N,)
-    shown = classification.most_wrong(labels, probabilities, count=count)
-    if not shown:
-        return pictures.notice(f"None of the {len(labels):,} images is wrong.")
-    captions = [
-        f"{names[labels[i]]} seen as {names[predicted[i]]}\n"
-        + percent(probabilities[i, predicted[i]])
-        for i in shown
-    ]
-    return pictures.grid(images[shown], captions, columns=COLUMNS)
+def measure(chosen: Params) -> tuple[Classified, float, Images | None]:
+    """Measure the model on the test set.
 
-
-def draw_best_and_worst(
-    images: Images, labels: Labels, probabilities: Probabilities, names: list[str]
-) -> Picture:
-    """Draw each class's best image beside its worst, by the probability of its label."""
-    shown, captions = [], []
-    for label, best, worst in classification.best_and_worst(labels, probabilities):
-        for kind, i in (("best", best), ("worst", worst)):
-            prediction = int(probabilities[i].argmax())
-            seen = "" if prediction == label else f"\nseen as {names[prediction]}"
-            shown.append(i)
-            captions.append(f"{kind} {names[label]}\n{percent(probabilities[i, label])}{seen}")
-    return pictures.grid(images[shown], captions, columns=COLUMNS)
-
-
-def test_metrics(loss: float, correct: int, total: int) -> dict[str, float]:
-    """Put together what metrics/test.json holds, rounded as it is written."""
-    if not math.isfinite(loss):
-        raise ModelError(
-            "the model's loss on the test set is not a number",
-            found=str(loss),
-            where=str(MODEL),
-            todo="train with a smaller train.lr: dvc repro",
-        )
-    low, high = intervals.wilson(correct, total)
-    metrics: dict[str, float] = files.rounded(
-        {
-            "loss": loss,
-            "accuracy": correct / total,
-            "accuracy_low": low,
-            "accuracy_high": high,
-            "images": total,
-        }
-    )
-    return metrics
-
-
-def main() -> None:
-    """Measure the model on the test set and report on it."""
-    chosen = params.read("numerics", "train.threads", "train.device", "model", "test_report")
-    numerics.pin(chosen.numerics, chosen.train.threads, chosen.train.device)
-    provenance.check(CLASS_NAMES, TEST_IMAGES, TEST_LABELS, MODEL)
+    Returns:
+        What it makes of each image; its mean cross-entropy in nats; and if it is
+        linear, its weights as images, uint8 (classes, H, W, 3).
+    """
     from core import evaluation, models, tensors, weights
     from core.workers import Workers
 
@@ -120,33 +90,125 @@ def main() -> None:
     _, height, width, channels = images.shape
     model = models.build(chosen.model, (height, width, channels), len(names))
     weights.load_into(model, MODEL, name=chosen.model.name)
-    model.to(chosen.train.device)
+    templates = None
+    if chosen.model.name == "logistic_regression":
+        weight = model.get_parameter("linear.weight").detach().numpy()  # (classes, H * W * C)
+        templates = pictures.templates(weight, (height, width, channels))
 
+    device = chosen.train.device
+    model.to(device)
     pixels, targets, every = (
-        tensors.of(array).to(chosen.train.device)
-        for array in (images, labels, np.arange(len(labels)))
+        tensors.of(array).to(device) for array in (images, labels, np.arange(len(labels)))
     )
     workers = Workers(numerics.calls_at_once(chosen.numerics, chosen.train.threads))
     loss = evaluation.measure(model, pixels, targets, every, workers=workers).loss
-    probabilities = (
-        evaluation.predict(model, pixels, every, workers=workers).cpu().numpy()
-    )  # (N, classes)
-    predicted = probabilities.argmax(axis=1)  # (N,)
-    matrix = classification.confusion_matrix(labels, predicted, classes=len(names))
-    metrics = test_metrics(loss, int(matrix.trace()), len(labels))
-    table = classification.per_class(matrix, names).round(files.DECIMALS)
-    wrong = draw_most_wrong(images, labels, probabilities, names, chosen.test_report.most_wrong)
-    extremes = draw_best_and_worst(images, labels, probabilities, names)
-    page = pages.render(
-        TEMPLATE.read_text(encoding="utf-8"),
-        model=chosen.model.name,
+    if not math.isfinite(loss):
+        raise ModelError(
+            "the model's loss on the test set is not a number",
+            found=str(loss),
+            where=str(MODEL),
+            todo="train with a smaller train.lr: dvc repro",
+        )
+    probabilities = evaluation.predict(model, pixels, every, workers=workers)  # (N, classes)
+    return Classified(images, labels, probabilities.cpu().numpy(), names), loss, templates
+
+
+def read_validation() -> Validation:
+    """Read what the stages before measured."""
+    rows = results.read_numbers(VAL_PREDICTIONS, predictions.COLUMNS)
+    measured = results.read_evaluation(EVALUATION)
+    return Validation(
+        correct=sum(label == prediction for _, label, prediction, _ in rows),
+        images=len(rows),
+        train=measured["train"],
+        val=measured["val"],
+        history=[
+            dict(zip(HISTORY_COLUMNS, row, strict=True))
+            for row in results.read_numbers(HISTORY, HISTORY_COLUMNS)
+        ],
+    )
+
+
+def test_metrics(
+    tested: Classified, loss: float, findings: Findings, validation: Validation
+) -> dict[str, float]:
+    """Put together what metrics/test.json holds, rounded as it is written."""
+    correct, total = findings.correct, len(tested.labels)
+    low, high = intervals.wilson(correct, total)
+    above = validation.below(correct, total)
+    metrics: dict[str, float] = files.rounded(
+        {
+            "loss": loss,
+            "accuracy": correct / total,
+            "accuracy_low": low,
+            "accuracy_high": high,
+            "images": total,
+            "above_val": above.points,
+            "above_val_low": above.low,
+            "above_val_high": above.high,
+            "ece": calibration.expected_calibration_error(findings.bins),
+            "brier": calibration.brier_score(tested.labels, tested.probabilities),
+        }
+    )
+    return metrics
+
+
+def draw(shown: list[Shown], images: Images) -> Picture:
+    """Draw a gallery, each image with label, prediction and confidence below it."""
+    if not shown:
+        return pictures.notice(f"None of the {len(images):,} images is wrong.")
+    captions = [
+        (each.label if each.right else f"{each.label} seen as {each.prediction}")
+        + f"\n{pages.percent(each.confidence)}"
+        for each in shown
+    ]
+    return pictures.grid(images[[each.position for each in shown]], captions, columns=COLUMNS)
+
+
+def draw_extremes(shown: list[Shown], images: Images) -> Picture:
+    """Draw each class's best image beside its worst, by the probability of its label."""
+    captions = [
+        f"{'worst' if position % 2 else 'best'} {each.label}\n{pages.percent(each.of_label)}"
+        + ("" if each.right else f"\nseen as {each.prediction}")
+        for position, each in enumerate(shown)
+    ]
+    return pictures.grid(images[[each.position for each in shown]], captions, columns=COLUMNS)
+
+
+def draw_weights(templates: Images | None, names: list[str]) -> Picture:
+    """Draw the weights of each class, if there are any that are images."""
+    if templates is None:
+        return pictures.notice("Only a linear model has weights that are images.")
+    return pictures.grid(templates, names, columns=COLUMNS)
+
+
+def main() -> None:
+    """Measure the model on the test set and report on it."""
+    chosen = params.read("numerics", "dataset.name", "split", "model", "train", "test_report")
+    numerics.pin(chosen.numerics, chosen.train.threads, chosen.train.device)
+    provenance.check(
+        CLASS_NAMES, TEST_IMAGES, TEST_LABELS, MODEL, EVALUATION, HISTORY, VAL_PREDICTIONS
+    )
+    validation = read_validation()
+    tested, loss, templates = measure(chosen)
+    images, labels, probabilities, names = tested
+    findings = report.find(tested, count=chosen.test_report.most_wrong)
+    metrics = test_metrics(tested, loss, findings, validation)
+    pictures_of = {
+        MOST_WRONG: draw(findings.most_wrong, images),
+        LEAST_CERTAIN: draw(findings.least_certain, images),
+        RANDOM_SAMPLE: draw(findings.random_sample, images),
+        BEST_AND_WORST: draw_extremes(findings.extremes, images),
+        WEIGHTS: draw_weights(templates, names),
+    }
+    page = report.page(
+        *(path.read_text(encoding="utf-8") for path in (TEMPLATE, STYLE, SCRIPT)),
+        chosen=chosen,
+        tested=tested,
+        findings=findings,
         metrics=metrics,
-        table=table.to_dict("records"),
-        matrix=matrix.tolist(),
-        shades=classification.shades(matrix).tolist(),
-        names=names,
-        most_wrong=wrong,
-        best_and_worst=extremes,
+        validation=validation,
+        templates=templates,
     )
 
     files.write_json(TEST, metrics)
@@ -155,9 +217,15 @@ def main() -> None:
         predictions.COLUMNS,
         predictions.rows(np.arange(len(labels)), labels, probabilities),
     )
-    files.write_csv(PER_CLASS, list(table.columns), table.itertuples(index=False, name=None))
-    files.write_bytes(MOST_WRONG, wrong.png)
-    files.write_bytes(BEST_AND_WORST, extremes.png)
+    files.write_csv(
+        PER_CLASS,
+        list(findings.per_class.columns),
+        findings.per_class.itertuples(index=False, name=None),
+    )
+    files.write_csv(CALIBRATION, calibration.Bin._fields, findings.bins)
+    files.write_csv(COVERAGE, calibration.Coverage._fields, findings.coverage)
+    for path, picture in pictures_of.items():
+        files.write_bytes(path, picture.png)
     files.write_text(REPORT, page)
     print(
         f"test accuracy {metrics['accuracy']:.4f} (95 % interval "

@@ -31,7 +31,7 @@ from core.datasets import DATASETS, mnist_like
 from core.errors import PipelineError
 from stages import download, evaluate, split, train
 from stages import test_report as report
-from tests import knobs
+from tests import knobs, measured
 from tests.project import ROOT
 from tools import recipe_files
 
@@ -50,6 +50,7 @@ TEST_LABELS = "data/raw/test_labels.npy"
 TRAIN_INDICES = "data/split/train_indices.npy"
 VAL_INDICES = "data/split/val_indices.npy"
 MODEL = "models/model.pt"
+EVALUATION, HISTORY, VAL_PREDICTIONS = measured.INPUTS
 READ_BY = {
     CLASSES: ("split", "train", "evaluate", "test_report"),
     TRAIN_IMAGES: ("train", "evaluate"),
@@ -59,6 +60,9 @@ READ_BY = {
     TEST_IMAGES: ("test_report",),
     TEST_LABELS: ("test_report",),
     MODEL: ("evaluate", "test_report"),
+    EVALUATION: ("test_report",),
+    HISTORY: ("test_report",),
+    VAL_PREDICTIONS: ("test_report",),
 }
 SHAPE = (8, 8, 1)
 NAMES = ["zero", "one", "two", "three"]
@@ -85,7 +89,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     weights.save(folder / MODEL, state("logistic_regression"))
     shutil.copy(ROOT / "params.yaml", folder)
     (folder / "stages").mkdir()
-    shutil.copy(ROOT / "stages/test_report.html.j2", folder / "stages")
+    for source in (ROOT / "stages").glob("test_report.*"):
+        shutil.copy(source, folder / "stages")
+    measured.write(folder)
     return folder
 
 
@@ -289,6 +295,33 @@ def test_names_of_classes_that_are_none_are_refused(
     said = refused(stage)
     assert said.startswith(f"error: {CLASSES} does not hold the names of the classes\n")
     assert "next:     dvc repro --force download" in said
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "found"),
+    [
+        (EVALUATION, b"", "JSONDecodeError"),
+        (EVALUATION, b"[" * 100_000, "RecursionError"),
+        (EVALUATION, b'{"train": {"loss": 1, "accuracy": 1}}', "KeyError: 'val'"),
+        (EVALUATION, b'{"train": 1, "val": 1}', "TypeError"),
+        (EVALUATION, b'{"train": {"loss": NaN, "accuracy": 1}, "val": {}}', "KeyError"),
+        (HISTORY, b"", "not enough values"),
+        (HISTORY, b"epoch,loss\n0,1\n", "1 rows below epoch,loss"),
+        (VAL_PREDICTIONS, b"index,label,prediction,probability\n", "0 rows below"),
+        (VAL_PREDICTIONS, b"index,label,prediction,probability\n1,2,3\n", "row 1: "),
+        (VAL_PREDICTIONS, b"index,label,prediction,probability\n1,2,3,inf\n", "row 1: "),
+        (VAL_PREDICTIONS, b"index,label,prediction,probability\n1,2,3,x\n", "could not convert"),
+        (VAL_PREDICTIONS, b"\xff", "'utf-8' codec"),
+    ],
+)
+def test_results_of_other_stages_that_are_none_are_refused(
+    folder: Path, refused: Refused, file: str, content: bytes, found: str
+) -> None:
+    (folder / file).write_bytes(content)
+    said = refused("test_report")
+    assert said.startswith(f"error: {file} does not hold what its stage writes\n")
+    assert f"found:    {found}" in said
+    assert f"next:     git checkout {file}, or dvc repro" in said
 
 
 class Trap:

@@ -84,6 +84,12 @@ def other_model(project: Project) -> None:
 
 ALL = ["download", "split", "train", "evaluate", "test_report"]
 
+
+def both(knob: str) -> set[tuple[str, str]]:
+    """A knob that made the model: train reads it, and test_report tells it."""
+    return {("train", knob), ("test_report", knob)}
+
+
 KINDS: dict[str, tuple[Callable[[Project], None], set[tuple[str, str]]]] = {
     "nothing": (lambda project: None, set()),
     "a comment in a stage": (append("stages/train.py", "# a\n"), {("train", "stages/train.py")}),
@@ -97,7 +103,7 @@ KINDS: dict[str, tuple[Callable[[Project], None], set[tuple[str, str]]]] = {
     ),
     "a file that no stage reads": (append("tools/summary.py", "# a\n"), set()),
     "a missing module": (remove("core/splitting.py"), {("split", "core/splitting.py")}),
-    "a parameter": (replace("params.yaml", "  lr: 0.1", "  lr: 0.2"), {("train", "train.lr")}),
+    "a parameter": (replace("params.yaml", "  lr: 0.1", "  lr: 0.2"), both("train.lr")),
     "the same number written differently": (
         replace("params.yaml", "  lr: 0.1", "  lr: 1e-1"),
         set(),
@@ -106,15 +112,15 @@ KINDS: dict[str, tuple[Callable[[Project], None], set[tuple[str, str]]]] = {
     "a comment in params.yaml": (append("params.yaml", "# a\n"), set()),
     "a parameter without a value": (
         replace("params.yaml", "keep: last", "keep:"),
-        {("train", "train.keep")},
+        both("train.keep"),
     ),
     "a parameter that is gone": (
         replace("params.yaml", "  keep: last\n", ""),
-        {("train", "train.keep")},
+        both("train.keep"),
     ),
     "a parameter with another name": (
         replace("params.yaml", "  lr: 0.1", "  learning_rate: 0.1"),
-        {("train", "train.lr"), ("train", "train.learning_rate")},
+        both("train.lr") | both("train.learning_rate"),
     ),
     "a parameter of several stages": (
         replace("params.yaml", "  device: cpu", "  device: cuda"),
@@ -131,7 +137,11 @@ KINDS: dict[str, tuple[Callable[[Project], None], set[tuple[str, str]]]] = {
     "a dependency more": (add_dependency, {("split", "core/extra.py")}),
     "a dependency less": (replace("dvc.yaml", "      - core/splitting.py\n", ""), set()),
     "a parameter more": (
-        replace("dvc.yaml", "      - split\n", "      - split\n      - numerics\n"),
+        replace(
+            "dvc.yaml",
+            "    params:\n      - split\n",
+            "    params:\n      - split\n      - numerics\n",
+        ),
         {("split", "numerics")},
     ),
     "a parameter less": (replace("dvc.yaml", "      - test_report\n", ""), set()),
@@ -149,9 +159,15 @@ KINDS: dict[str, tuple[Callable[[Project], None], set[tuple[str, str]]]] = {
     ),
     "an edited prediction": (
         append("metrics/val_predictions.csv", "0,0,0,1\n"),
-        {("evaluate", "metrics/val_predictions.csv")},
+        {
+            ("evaluate", "metrics/val_predictions.csv"),
+            ("test_report", "metrics/val_predictions.csv"),
+        },
     ),
-    "a missing plot": (remove("metrics/history.csv"), {("train", "metrics/history.csv")}),
+    "a missing plot": (
+        remove("metrics/history.csv"),
+        {("train", "metrics/history.csv"), ("test_report", "metrics/history.csv")},
+    ),
     "a stage that was never run": (forget_stage, {("evaluate", "dvc.lock")}),
     "a stage that was run with another model": (other_model, {("evaluate", "models/model.pt")}),
 }

@@ -13,7 +13,7 @@ import pytest
 
 from core import arrays, models, weights
 from stages import test_report as report
-from tests import knobs
+from tests import knobs, measured
 from tests.project import ROOT
 from tests.test_compare_page import BEST, DIVERGED, WORSE, comparison
 from tools import compare_page
@@ -159,8 +159,10 @@ def reported(folder: Path, names: list[str]) -> str:
     model = models.build(knobs.model("logistic_regression"), shape, len(names))
     weights.save(folder / "models/model.pt", model.state_dict())
     (folder / "stages").mkdir(exist_ok=True)
-    shutil.copy(ROOT / "stages/test_report.html.j2", folder / "stages")
+    for source in (ROOT / "stages").glob("test_report.*"):
+        shutil.copy(source, folder / "stages")
     shutil.copy(ROOT / "params.yaml", folder)
+    measured.write(folder)
     report.main()
     return (folder / "reports/test_report.html").read_text(encoding="utf-8")
 

@@ -7,6 +7,7 @@ classes, that one has probability 6 / (6 + 3), the others 1 / 9 each.
 
 import base64
 import csv
+import hashlib
 import json
 import math
 import os
@@ -25,16 +26,21 @@ from ruamel.yaml import YAML
 from core import arrays, intervals, models, weights
 from core.errors import DataError, ModelError
 from stages import test_report as stage
-from tests import knobs
+from tests import knobs, measured
 
 ROOT = Path(__file__).resolve().parents[1]
 OUTPUTS = [
+    "metrics/calibration.csv",
+    "metrics/coverage.csv",
     "metrics/per_class.csv",
     "metrics/test.json",
     "metrics/test_predictions.csv",
     "reports/best_and_worst.png",
+    "reports/least_certain.png",
     "reports/most_wrong.png",
+    "reports/random_sample.png",
     "reports/test_report.html",
+    "reports/weights.png",
 ]
 NAMES = ["<b>bold</b> & 'quoted\"", "zwölf", "absent", "never seen"]
 SHAPE = (8, 8, 1)
@@ -47,16 +53,17 @@ ACCURACY = 28 / 40
 
 
 class Page(HTMLParser):
-    """Collects a page's text by element id, its tables and its addresses."""
+    """Collects a page's text and its tables by element id, its images and its addresses."""
 
     def __init__(self, source: str) -> None:
         super().__init__()
         self.text: dict[str, str] = {}
-        self.tables: list[list[list[str]]] = []
+        self.tables: dict[str, list[list[str]]] = {}
         self.images: list[dict[str, str | None]] = []
         self.addresses: list[str] = []
         self.tags: set[str] = set()
         self._id: str | None = None
+        self._table: list[list[str]] = []
         self._in_cell = False
         self.feed(source)
 
@@ -68,11 +75,11 @@ class Page(HTMLParser):
         if tag == "img":
             self.images.append(attributes)
         if tag == "table":
-            self.tables.append([])
+            self._table = self.tables.setdefault(attributes.get("id") or "", [])
         if tag == "tr":
-            self.tables[-1].append([])
+            self._table.append([])
         if tag in ("td", "th"):
-            self.tables[-1][-1].append("")
+            self._table[-1].append("")
             self._in_cell = True
 
     def handle_endtag(self, tag: str) -> None:
@@ -83,16 +90,17 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if self._in_cell:
-            self.tables[-1][-1][-1] += data
+            self._table[-1][-1] += data
         if self._id:
             self.text[self._id] = self.text.get(self._id, "") + data
 
 
 def lay_out(folder: Path, outcome: list[tuple[int, int, int]]) -> None:
-    """Put code, parameters, a test set and a model into `folder`."""
+    """Put code, parameters, earlier results, a test set and a model into `folder`."""
     for part in ("core", "stages"):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "params.yaml", folder)
+    measured.write(folder)
     seen = [seen for _, seen, count in outcome for _ in range(count)]
     labels = [label for label, _, count in outcome for _ in range(count)]
     images = np.zeros((len(labels), 64), dtype=np.uint8)
@@ -126,6 +134,7 @@ def written(folder: Path) -> dict[str, bytes]:
         path.relative_to(folder).as_posix(): path.read_bytes()
         for part in ("metrics", "reports")
         for path in sorted((folder / part).rglob("*"))
+        if path.relative_to(folder).as_posix() not in measured.INPUTS
     }
 
 
@@ -153,13 +162,16 @@ def table(folder: Path, name: str) -> list[list[str]]:
         return list(csv.reader(file))
 
 
-def test_it_writes_its_six_files_and_no_others(reported: Path) -> None:
+def test_it_writes_its_eleven_files_and_no_others(reported: Path) -> None:
     assert sorted(written(reported)) == OUTPUTS
 
 
 def test_loss_accuracy_and_interval_are_those_worked_out_by_hand(reported: Path) -> None:
     metrics = json.loads((reported / "metrics/test.json").read_text(encoding="utf-8"))
-    assert list(metrics) == ["loss", "accuracy", "accuracy_low", "accuracy_high", "images"]
+    assert list(metrics) == [
+        *("loss", "accuracy", "accuracy_low", "accuracy_high", "images"),
+        *("above_val", "above_val_low", "above_val_high", "ece", "brier"),
+    ]
     loss = -(28 * math.log(6 / 9) + 12 * math.log(1 / 9)) / 40
     low, high = intervals.wilson(28, 40)
     assert metrics["loss"] == pytest.approx(loss, abs=2e-6)
@@ -167,6 +179,29 @@ def test_loss_accuracy_and_interval_are_those_worked_out_by_hand(reported: Path)
     assert metrics["accuracy_low"] == round(low, 6)
     assert metrics["accuracy_high"] == round(high, 6)
     assert metrics["images"] == 40
+
+
+def test_difference_and_calibration_are_those_worked_out_by_hand(reported: Path) -> None:
+    metrics = json.loads((reported / "metrics/test.json").read_text(encoding="utf-8"))
+    above = intervals.newcombe(28, 40, 7, 10)
+    assert metrics["above_val"] == 0
+    assert metrics["above_val_low"] == round(above.low, 6)
+    assert metrics["above_val_high"] == round(above.high, 6)
+    assert metrics["ece"] == pytest.approx(28 / 40 - 6 / 9, abs=2e-6)
+    # Three classes at 1/9, and the lit one at 2/3, of which one is the label.
+    right = (1 / 3) ** 2 + 3 * (1 / 9) ** 2
+    wrong = (2 / 3) ** 2 + (8 / 9) ** 2 + 2 * (1 / 9) ** 2
+    assert metrics["brier"] == pytest.approx((28 * right + 12 * wrong) / 40, abs=2e-6)
+    assert table(reported, "metrics/calibration.csv") == [
+        ["low", "high", "images", "confidence", "accuracy"],
+        ["0.666667", "0.733333", "40", "0.666667", "0.7"],
+    ]
+    coverage = table(reported, "metrics/coverage.csv")
+    assert coverage[0] == ["handed_over", "images", "accuracy"]
+    # All are equally certain, so the first go, and these are right: 20 of 28.
+    assert coverage[1] == ["0.0", "40", "0.7"]
+    assert coverage[-1] == ["0.5", "20", "0.4"]
+    assert len(coverage) == 52
 
 
 def test_each_image_has_its_row_of_predictions_in_order(reported: Path) -> None:
@@ -193,13 +228,13 @@ def test_the_page_shows_the_numbers_that_are_in_the_files(reported: Path, page: 
     metrics = json.loads((reported / "metrics/test.json").read_text(encoding="utf-8"))
     assert page.text["accuracy"] == f"{100 * metrics['accuracy']:.2f}\u00a0%"
     assert page.text["loss"] == f"{metrics['loss']:.4f}"
-    assert page.text["images"] == "40"
+    assert page.text["verdict"].startswith("Right on 70.0\u00a0% of 40 images")
     assert re.findall(r"[\d.]+(?=\u00a0%)", page.text["interval"]) == [
         "95",
         f"{100 * metrics['accuracy_low']:.2f}",
         f"{100 * metrics['accuracy_high']:.2f}",
     ]
-    classes, confusion = page.tables
+    classes, confusion = page.tables["classes"], page.tables["matrix"]
     assert classes[1:] == [
         [name, *(f"{100 * float(share):.1f}" for share in shares), support]
         for name, *shares, support in table(reported, "metrics/per_class.csv")[1:]
@@ -208,44 +243,51 @@ def test_the_page_shows_the_numbers_that_are_in_the_files(reported: Path, page: 
     assert confusion[2:] == [
         [name, *map(str, row)] for name, row in zip(NAMES, MATRIX, strict=True)
     ]
+    assert page.text["ece"] == f"{100 * metrics['ece']:.1f}\u00a0%"
+    assert page.text["brier"] == f"{metrics['brier']:.4f}"
+    assert page.tables["bins"][1:] == [["66.7 – 73.3\u00a0%", "40", "66.7\u00a0%", "70.0\u00a0%"]]
+    assert page.tables["handed-over"][-1] == ["20\u00a0%", "8", "62.50\u00a0%", "12"]
+    assert page.tables["epochs"][-1] == ["1", "0.5000", "0.5000", "70.00\u00a0%", "70.00\u00a0%"]
 
 
 def test_names_of_classes_are_text_and_never_markup(reported: Path, page: Page) -> None:
     source = (reported / "reports/test_report.html").read_text(encoding="utf-8")
-    assert "b" not in page.tags
-    assert "<b>" not in source
+    assert "<b>bold" not in source
     assert "&lt;b&gt;bold&lt;/b&gt; &amp; &#39;quoted&#34;" in source
 
 
 def test_the_page_needs_no_network(reported: Path, page: Page) -> None:
     source = (reported / "reports/test_report.html").read_text(encoding="utf-8")
-    assert not re.search(r"https?://|//\w|@import|url\(", re.sub(r"base64,[^\"]*", "", source))
-    assert page.tags.isdisjoint({"script", "iframe", "object", "embed", "base"})
-    assert all(address.startswith("data:") for address in page.addresses)
-    assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'" in source
+    assert not re.search(r"https?://|=[\"']?//|@import", source)
+    assert page.tags.isdisjoint({"iframe", "object", "embed", "base"})
+    assert all(address.startswith(("data:", "#")) for address in page.addresses)
+    script = source[source.rindex("<script>") + len("<script>") : source.rindex("</script>")]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert (
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+        f"script-src 'sha256-{digest}'" in source
+    )
     assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in source
 
 
-def test_both_pictures_are_in_the_page_and_say_what_they_show(reported: Path, page: Page) -> None:
-    for image, name in zip(page.images, ["most_wrong", "best_and_worst"], strict=True):
-        content = base64.b64decode((image["src"] or "").removeprefix("data:image/png;base64,"))
-        assert content == (reported / f"reports/{name}.png").read_bytes()
-    wrong, extremes = (str(image["alt"]).replace("\u00a0", " ") for image in page.images)
+def test_each_gallery_says_label_prediction_and_probabilities(page: Page) -> None:
+    def told(gallery: str) -> list[str]:
+        text = page.text[gallery].replace("\u00a0", " ")
+        return [" ".join(line.split()) for line in re.findall(r"[^\n]*seen as[^\n]*", text)]
+
     # All are equally wrong, so they stand in the order of the test set.
-    expected = [f"{NAMES[1]} seen as {NAMES[0]}, 66.7 %"] * 2
-    expected += [f"{NAMES[3]} seen as {NAMES[0]}, 66.7 %"] * 6
-    expected += [f"{NAMES[3]} seen as {NAMES[1]}, 66.7 %"] * 4
-    assert wrong == f"Most confidently wrong. {'; '.join(expected)}."
-    assert extremes == "Best and worst of each class. " + "; ".join(
-        [
-            f"best {NAMES[0]}, 66.7 %",
-            f"worst {NAMES[0]}, 66.7 %",
-            f"best {NAMES[1]}, 66.7 %",
-            f"worst {NAMES[1]}, 11.1 %, seen as {NAMES[0]}",
-            f"best {NAMES[3]}, 11.1 %, seen as {NAMES[0]}",
-            f"worst {NAMES[3]}, 11.1 %, seen as {NAMES[0]}.",
-        ]
-    )
+    expected = [f"{NAMES[1]} seen as {NAMES[0]}66.7 %"] * 2
+    expected += [f"{NAMES[3]} seen as {NAMES[0]}66.7 %"] * 6
+    expected += [f"{NAMES[3]} seen as {NAMES[1]}66.7 %"] * 4
+    assert told("most-wrong") == expected
+    assert told("best-and-worst") == [
+        f"worst {NAMES[1]} seen as {NAMES[0]}11.1 %",
+        f"best {NAMES[3]} seen as {NAMES[0]}11.1 %",
+        f"worst {NAMES[3]} seen as {NAMES[0]}11.1 %",
+    ]
+    first = page.text["most-wrong"].replace("\u00a0", " ").split("seen as")[1]
+    odds = re.findall(r"([^\n%]+?)(\d+\.\d %)", first)[1:5]
+    assert odds == [(NAMES[0], "66.7 %"), *((name, "11.1 %") for name in NAMES[1:])]
 
 
 def test_another_day_language_and_hash_seed_give_the_same_bytes(
@@ -287,7 +329,7 @@ def test_when_none_is_wrong_the_report_says_so(
     assert sorted(written(tmp_path)) == OUTPUTS
     assert page.text["accuracy"] == "100.00\u00a0%"
     assert "None of the 5 images is wrong." in page.text["most-wrong"]
-    assert len(page.images) == 1
+    assert "None of the 5 images" not in page.text["random-sample"]
 
 
 def test_as_many_wrong_images_are_shown_as_params_yaml_says(
@@ -301,7 +343,8 @@ def test_as_many_wrong_images_are_shown_as_params_yaml_says(
     monkeypatch.chdir(tmp_path)
     stage.main()
     page = Page((tmp_path / "reports/test_report.html").read_text(encoding="utf-8"))
-    assert str(page.images[0]["alt"]).count("seen as") == 3
+    assert page.text["most-wrong"].count("seen as") == 3
+    assert page.text["random-sample"].count("\u00a0%") == 3 * (1 + len(NAMES))
 
 
 def test_a_model_without_a_finite_loss_is_an_error_and_nothing_is_written(

@@ -113,12 +113,17 @@ def test_dvc_draws_the_curves_the_classes_and_the_confusion_matrix_once_each(
     plots = json.loads(rebuilt.must("dvc", "plots", "show", "--json"))
     assert "errors" not in plots
     assert {name: len(drawn) for name, drawn in plots["data"].items()} == {
+        "metrics/calibration.csv": 1,
+        "metrics/coverage.csv": 1,
         "metrics/history.csv": 1,
         "metrics/per_class.csv": 1,
         "metrics/test_predictions.csv": 1,
         "metrics/val_predictions.csv": 1,
         "reports/best_and_worst.png": 1,
+        "reports/least_certain.png": 1,
         "reports/most_wrong.png": 1,
+        "reports/random_sample.png": 1,
+        "reports/weights.png": 1,
     }
     curves = plots["data"]["metrics/history.csv"][0]["content"]
     assert [panel["encoding"]["y"]["title"] for panel in curves["hconcat"]] == [
@@ -152,6 +157,7 @@ def test_dvc_draws_the_graph_of_the_stages(rebuilt: Project) -> None:
         ("split", "evaluate"),
         ("train", "evaluate"),
         ("train", "test_report"),
+        ("evaluate", "test_report"),
     }
 
 

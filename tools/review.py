@@ -92,7 +92,9 @@ def choose(base: str | None, head: str | None) -> tuple[Snapshot, Snapshot]:
 
 def metrics(before: Side, after: Side, compared: dict[Set, Compared]) -> list[Metric]:
     """Put the metrics of both sides beside each other, those of the test set first."""
-    hidden = ("test accuracy low", "test accuracy high", "test images")  # said elsewhere
+    # Said elsewhere, or the ends of an interval.
+    hidden = {"test accuracy low", "test accuracy high", "test images"}
+    hidden |= {"test above val low", "test above val high"}
     names = [name for name in {**after.metrics, **before.metrics} if name not in hidden]
     names.sort(key=lambda name: ([not name.startswith(which) for which in sides.SETS], name))
     by_name = {f"{which} accuracy": found for which, found in compared.items()}
