@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageChops
 
-from core import arrays
+from core import arrays, provenance
 from tools import predict, preparation, trained
 
 TEST_IMAGES = Path("data/raw/test_images.npy")
@@ -74,6 +74,7 @@ def _file(image: Image.Image, kind: str) -> bytes:
 
 def main(revision: str | None, images: int | None) -> None:
     """Count what a model gets right, kind by kind."""
+    provenance.check_outputs()  # of another data set, the images would mean nothing
     model = trained.load(revision)
     pixels, labels, _ = arrays.read_labelled_images(TEST_IMAGES, TEST_LABELS, CLASS_NAMES)
     if images is None:
