@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from core import weights
+from core import files, weights
 from core.errors import ModelError
 
 SECONDS = 10.0  # between two checkpoints: what a killed training loses at most
@@ -96,4 +96,4 @@ class FileCheckpoint:
 
     def remove(self) -> None:
         """Remove the file: the training has ended."""
-        self.path.unlink(missing_ok=True)
+        files.remove(self.path)

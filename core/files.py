@@ -86,6 +86,12 @@ def _held(partial: Path) -> Iterator[None]:
     yield
 
 
+def remove(path: Path) -> None:
+    """Remove a file, if it is there, and what killed writers of it left beside it."""
+    path.unlink(missing_ok=True)
+    _remove_abandoned(path)
+
+
 def _remove_abandoned(path: Path) -> None:
     """Remove what writers of `path` left that were killed: a live one holds its lock."""
     for partial in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):

@@ -217,6 +217,16 @@ def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path: Path) -> Non
     assert names_in(tmp_path) == [".other.pt.4711.partial", "model.pt"]
 
 
+def test_a_file_is_removed_with_what_a_killed_writer_left(tmp_path: Path) -> None:
+    for name in ("checkpoint.pt", ".checkpoint.pt.4711.partial", "model.pt"):
+        (tmp_path / name).write_text("x")
+
+    files.remove(tmp_path / "checkpoint.pt")
+    files.remove(tmp_path / "checkpoint.pt")  # not there any more
+
+    assert names_in(tmp_path) == ["model.pt"]
+
+
 def test_on_a_file_system_without_locks_files_are_written_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
