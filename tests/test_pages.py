@@ -30,3 +30,17 @@ def test_a_picture_stands_in_the_page_itself() -> None:
 )
 def test_a_share_is_written_in_percent(share: float, decimals: int, text: str) -> None:
     assert pages.percent(share, decimals) == text
+
+
+def test_json_in_a_page_can_not_end_its_script() -> None:
+    written = pages.render(
+        "<script>{{ facts | tojson }}</script>", facts={"b": "</script>", "a": 1}
+    )
+    assert written == '<script>{"b":"\\u003c/script\\u003e","a":1}</script>\n'
+
+
+def test_a_script_is_named_by_its_hash() -> None:
+    # The example of Content Security Policy Level 3, section 8.2.
+    assert pages.render("{{ script | csp_hash }}", script="doSubmit()") == (
+        "sha256-jzgBGA4UWFFmpOBq0JpdsySukE1FrEN5bUpoK8Z29fY=\n"
+    )
