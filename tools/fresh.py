@@ -83,11 +83,11 @@ def findings(snapshot: Snapshot) -> list[Finding]:
             {entry["path"]: entry for entry in lock.get(kind, [])} for kind in ("deps", "outs")
         )
         for path in stage.deps:
-            how = (
-                _made_differently(path, deps.get(path), made, makers[path])
-                if path in makers
-                else _moved(snapshot, path, deps.get(path))
-            )
+            how = ""
+            if path in makers:
+                how = _made_differently(path, deps.get(path), made, makers[path])
+            if not how and (path not in makers or path in stages[makers[path]].in_git):
+                how = _moved(snapshot, path, deps.get(path))
             found += [Finding(name, path, how)] if how else []
         found += [Finding(name, *moved) for moved in _params(snapshot, stage, lock)]
         for path in stage.outs:
