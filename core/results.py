@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from core import files
 from core.errors import DataError
 
 
@@ -72,7 +73,7 @@ def read_numbers(path: Path, columns: Sequence[str]) -> list[list[float]]:
 
 def _text(path: Path, expected: str) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return files.regular(path).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise DataError(f"{path} is missing", todo="dvc repro makes it") from None
     except UnicodeDecodeError as error:
