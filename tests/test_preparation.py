@@ -218,6 +218,14 @@ def test_the_grain_of_blank_paper_is_not_a_drawing() -> None:
         prepared(Image.fromarray(paper))
 
 
+def test_specks_that_vanish_when_they_are_scaled_down_are_no_drawing() -> None:
+    image = Image.new("L", (1000, 1000), 255)
+    for place in (200, 800):
+        image.putpixel((place, place), 0)
+    with pytest.raises(ImageError, match="has only specks on it"):
+        prepared(image)
+
+
 def test_pixels_that_are_no_numbers_are_refused() -> None:
     floats = np.full((9, 9), np.nan, np.float32)
     with pytest.raises(ImageError, match="holds pixels that are not numbers"):

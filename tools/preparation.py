@@ -230,7 +230,11 @@ def _strengthened(ink: NDArray[Any]) -> Grey:
 
 
 def _framed(drawn: _Ink, making: Making) -> Grey:
-    """Scale ink to the longer side of a making, and put it in the middle."""
+    """Scale ink to the longer side of a making, and put it in the middle.
+
+    Raises:
+        ImageError: so little is drawn, so far apart, that nothing of it is left.
+    """
     assert making.longer_side is not None
     height, width, _ = making.shape
     ink = drawn.ink
@@ -240,7 +244,14 @@ def _framed(drawn: _Ink, making: Making) -> Grey:
     cut = Image.fromarray(_cut_out(ink))
     scale = making.longer_side / max(cut.size)
     size = max(1, round(cut.width * scale)), max(1, round(cut.height * scale))
-    ink = _strengthened(np.asarray(cut.resize(size, RESAMPLING)))
+    small = np.asarray(cut.resize(size, RESAMPLING))
+    if not small.any():
+        raise ImageError(
+            "has only specks on it",
+            expected="lines that are still seen when it is scaled down",
+            found=f"nothing, scaled from {max(cut.size):,} to {making.longer_side} pixels",
+        )
+    ink = _strengthened(small)
 
     framed = np.zeros((height, width), np.uint8)
     # Near the border nothing is cut off: then it lies as near to the middle as it can.
