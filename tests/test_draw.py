@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page
 
+from core.errors import SetupError
 from tests import browser, trained_models
 from tests.project import ROOT
 from tools import draw
@@ -147,6 +148,12 @@ def test_the_classes_of_a_long_list_are_sorted_by_their_probability() -> None:
             assert np.argmin(tops) == 42
             assert not browser.overflows(page)
         server.shutdown()
+
+
+def test_a_port_that_is_taken_is_named(server: DrawingServer) -> None:
+    port = server.server_address[1]
+    with pytest.raises(SetupError, match=f"port {port}\n.*Address already in use\n.*--port"):
+        DrawingServer(server.model, port)
 
 
 def asked(server: DrawingServer, method: str, path: str, body: bytes = b"", **headers: str) -> Any:

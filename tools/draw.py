@@ -28,6 +28,7 @@ from typing import Any
 from PIL import Image
 
 from core import files, pages
+from core.errors import SetupError
 from core.runner import run
 from tools import predict, preparation, trained
 from tools.preparation import ImageError
@@ -52,6 +53,9 @@ class DrawingServer(ThreadingHTTPServer):
     Args:
         model: that predicts.
         port: to listen at; 0 for any that is free.
+
+    Raises:
+        SetupError: another program listens there, or the port is not for everyone.
     """
 
     daemon_threads = True
@@ -59,7 +63,6 @@ class DrawingServer(ThreadingHTTPServer):
     def __init__(self, model: Trained, port: int = 0) -> None:
         import torch
 
-        super().__init__((ADDRESS, port), _Handler)
         self.model = model
         # One thread predicts, whoever asks, with as many threads of PyTorch's as the
         # arithmetic allows: it keeps the number for each thread that computes.
@@ -79,6 +82,15 @@ class DrawingServer(ThreadingHTTPServer):
             "/": ("text/html; charset=utf-8", page.encode("utf-8")),
             "/draw.js": ("text/javascript; charset=utf-8", SCRIPT.read_bytes()),
         }
+        # Last: if it can not listen there, it closes what is above.
+        try:
+            super().__init__((ADDRESS, port), _Handler)
+        except OSError as error:
+            raise SetupError(
+                f"the page can not be served at port {port}",
+                found=error.strerror or str(error),
+                todo="choose another by --port, or leave it out for one that is free",
+            ) from error
 
     @property
     def hosts(self) -> set[str]:
