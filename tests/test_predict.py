@@ -133,6 +133,16 @@ def test_params_edited_since_the_training_are_told(
     assert "model.name: logistic_regression → cnn. dvc repro trains that one" in errors
 
 
+@pytest.mark.parametrize("text", ["", "numerics\n", "dataset: mnist\nmodel: {name: cnn}\n"])
+def test_params_that_lack_sections_are_an_edit_too(
+    folder: Path, printed: Callable[..., Printed], text: str
+) -> None:
+    Path("params.yaml").write_text(text)
+    status, predicted, errors = printed("digits/a.png", form="json")
+    assert (status, json.loads(predicted)[0]["label"]) == (0, "3")
+    assert "numerics: portable → None" in errors
+
+
 def spoil_model() -> None:
     Path("models/model.pt").write_bytes(b"another")
 

@@ -158,11 +158,12 @@ def read_lock(content: bytes, where: str) -> Kept:
 
 
 def _knobs(values: Any) -> dict[str, Any]:
-    """Return the knobs that a model depends on, out of all."""
-    parts = {"dataset.name": values["dataset"]["name"]}
-    for section in ("numerics", "model", "train"):
-        parts |= dict(fresh.leaves(values[section], section))
-    return parts
+    """Return the knobs that a model depends on, out of all that are there."""
+    return {
+        name: value
+        for name, value in fresh.leaves(values)
+        if name == "dataset.name" or name.partition(".")[0] in ("numerics", "model", "train")
+    }
 
 
 def _load_from_folder() -> Trained:
