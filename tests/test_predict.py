@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -109,6 +110,15 @@ def test_what_is_no_image_is_named_and_the_others_go_on(
         "error: digits/notes?[2J.txt is not an image",
         "error: blank.png has nothing drawn on it",
     ]
+
+
+def test_a_folder_without_files_is_named(folder: Path, printed: Callable[..., Printed]) -> None:
+    Path("empty/.git").mkdir(parents=True)
+    Path("empty/.git/config").touch()
+    os.mkfifo("empty/pipe")
+    status, text, errors = printed("empty", "digits/a.png", form="json")
+    assert (status, len(json.loads(text))) == (1, 1)
+    assert errors.startswith("error: empty has no files in it\n")
 
 
 def test_the_images_of_the_test_set_get_what_the_pipeline_predicts() -> None:

@@ -90,9 +90,15 @@ def named(images: Sequence[str]) -> Iterator[str]:
         if name == STANDARD_INPUT or not folder.is_dir():
             yield name
             continue
-        found = (path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir())
+        found = (path.relative_to(folder) for path in folder.rglob("*") if _is_file(path))
         shown = sorted(p for p in found if not any(part.startswith(".") for part in p.parts))
-        yield from (str(folder / path) for path in shown)
+        # Without a file, the folder itself is what can not be predicted.
+        yield from (str(folder / path) for path in shown) if shown else [name]
+
+
+def _is_file(path: Path) -> bool:
+    """Whether it is a file, or a link to none; a pipe would be waited for."""
+    return not path.is_dir() and not path.is_fifo()
 
 
 def predict(model: Trained, name: str) -> Prediction:
@@ -104,6 +110,8 @@ def predict(model: Trained, name: str) -> Prediction:
     if name == STANDARD_INPUT:
         prepared = preparation.prepare(io.BytesIO(sys.stdin.buffer.read()), model.making)
     else:
+        if Path(name).is_dir():
+            raise ImageError("has no files in it", expected="images that are not hidden")
         with Path(name).open("rb") as file:
             prepared = preparation.prepare(file, model.making)
     probabilities = model.probabilities(prepared.pixels)
