@@ -121,6 +121,15 @@ def test_a_folder_without_files_is_named(folder: Path, printed: Callable[..., Pr
     assert errors.startswith("error: empty has no files in it\n")
 
 
+def test_a_closed_standard_input_is_named(
+    folder: Path, printed: Callable[..., Printed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    status, text, errors = printed("-", "digits/a.png", form="json")
+    assert (status, len(json.loads(text))) == (1, 1)
+    assert errors.startswith("error: - is closed\n")
+
+
 def test_the_images_of_the_test_set_get_what_the_pipeline_predicts() -> None:
     from core import evaluation, tensors
 

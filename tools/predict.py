@@ -108,6 +108,8 @@ def predict(model: Trained, name: str) -> Prediction:
         ImageError: it is no image like those that the model was trained on.
     """
     if name == STANDARD_INPUT:
+        if sys.stdin is None:  # by who started this: <&-
+            raise ImageError("is closed", expected="an image on standard input")
         prepared = preparation.prepare(io.BytesIO(sys.stdin.buffer.read()), model.making)
     else:
         if Path(name).is_dir():
