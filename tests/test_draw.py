@@ -98,6 +98,14 @@ def test_a_one_can_be_drawn_by_keyboard_and_taken_back(server: DrawingServer) ->
 
 
 @browser.needs_browser
+def test_a_dot_is_seen_too(server: DrawingServer) -> None:
+    with browser.opened(server.url) as page:
+        draw_on(page, [[(0.5, 0.5)]])
+        page.locator("#seen").wait_for()
+        assert sum(shares(page)) == pytest.approx(100, abs=0.5)
+
+
+@browser.needs_browser
 def test_a_file_is_predicted_and_one_that_is_no_image_is_named(
     server: DrawingServer, tmp_path: Path
 ) -> None:

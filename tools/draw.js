@@ -37,7 +37,9 @@ function paint() {
   context.lineCap = context.lineJoin = "round";
   for (const stroke of strokes) {
     context.beginPath();
-    for (const [x, y] of [stroke[0], ...stroke]) context.lineTo(x * canvas.width, y * canvas.height);
+    // From a place beside the first, so that a dot is seen: a line without a length is not.
+    context.moveTo(stroke[0][0] * canvas.width + 0.1, stroke[0][1] * canvas.height);
+    for (const [x, y] of stroke) context.lineTo(x * canvas.width, y * canvas.height);
     context.stroke();
   }
 }
