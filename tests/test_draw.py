@@ -120,6 +120,10 @@ def test_a_file_is_predicted_and_one_that_is_no_image_is_named(
         page.set_input_files("#file", tmp_path / "notes.txt")
         wait_for_label(page, "–")
         page.get_by_text("This is not an image").wait_for()
+        with (tmp_path / "film").open("wb") as film:
+            film.truncate(draw.MAX_BYTES + 1)
+        page.set_input_files("#file", tmp_path / "film")
+        page.get_by_text("This is too large").wait_for()
 
 
 @browser.needs_browser

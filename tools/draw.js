@@ -63,8 +63,7 @@ async function ask() {
   const since = performance.now();
   try {
     const body = file ?? (await new Promise((done) => canvas.toBlob(done)));
-    const response = await fetch("/predict", { method: "POST", body });
-    const answer = await response.json();
+    const answer = body.size > sheet.dataset.most ? { error: "is too large" } : await predict(body);
     if (asked > emptied) show(answer);
   } catch {
     show({ error: "gets no answer: was the server ended?" });
@@ -73,6 +72,11 @@ async function ask() {
     asking = false;
     ask();
   }, Math.max(0, SENDS_APART - (performance.now() - since)));
+}
+
+async function predict(body) {
+  const response = await fetch("/predict", { method: "POST", body });
+  return response.json();
 }
 
 function show(answer) {

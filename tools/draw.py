@@ -77,6 +77,7 @@ class DrawingServer(ThreadingHTTPServer):
             shape=model.making.shape,
             names=model.class_names,
             many=len(model.class_names) > MANY,
+            most=MAX_BYTES,
         )
         self.served = {
             "/": ("text/html; charset=utf-8", page.encode("utf-8")),
