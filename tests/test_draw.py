@@ -190,7 +190,9 @@ def test_the_page_may_load_nothing_but_its_script(server: DrawingServer) -> None
 
 @pytest.mark.parametrize(
     "headers",
-    [{"Host": "evil.example"}, {"Host": "evil.example:80"}, {"Origin": "http://evil.example"},
+    [{"Host": "evil.example"}, {"Host": "evil.example:80"}, {"Host": "localhost.evil.example"},
+     {"Host": "evil.example:localhost"}, {"Host": "localhost:1", "Origin": "http://localhost:2"},
+     {"Origin": "http://evil.example"},
      {"Origin": "null"}, {"Origin": "http://localhost:1"}],
     ids=str,
 )  # fmt: skip
@@ -201,12 +203,14 @@ def test_other_sites_in_the_same_browser_are_refused(
         assert asked(server, method, path, b"", **headers)[0] == 403
 
 
-def test_the_page_is_its_own_site_under_both_names(server: DrawingServer) -> None:
-    for host in server.hosts:
-        status, content, _ = asked(
-            server, "POST", "/predict", b"", Host=host, Origin=f"http://{host}"
-        )
-        assert (status, json.loads(content)) == (200, {"error": "is not an image"})
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
+@pytest.mark.parametrize("tunnel", [False, True], ids=["its port", "that of a tunnel"])
+def test_the_page_is_its_own_site_under_both_names(
+    server: DrawingServer, name: str, tunnel: bool
+) -> None:
+    host = f"{name}:{1 if tunnel else server.server_address[1]}"
+    status, content, _ = asked(server, "POST", "/predict", b"", Host=host, Origin=f"http://{host}")
+    assert (status, json.loads(content)) == (200, {"error": "is not an image"})
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ from tools.preparation import ImageError
 from tools.trained import Trained
 
 ADDRESS = "127.0.0.1"
+NAMES = (ADDRESS, "localhost")  # under which a browser of this computer reaches it
 TEMPLATE = Path("tools/draw.html.j2")
 SCRIPT = Path("tools/draw.js")
 MAX_BYTES = 50_000_000  # of an image that is sent: more than any camera's
@@ -92,11 +93,6 @@ class DrawingServer(ThreadingHTTPServer):
                 found=error.strerror or str(error),
                 todo="choose another by --port, or leave it out for one that is free",
             ) from error
-
-    @property
-    def hosts(self) -> set[str]:
-        """Return the names under which a browser of this computer reaches it."""
-        return {f"{name}:{self.server_address[1]}" for name in (ADDRESS, "localhost")}
 
     @property
     def url(self) -> str:
@@ -168,10 +164,11 @@ class _Handler(BaseHTTPRequestHandler):
         """Refuse who calls this server by another name, and other pages than its own.
 
         A site can let its own name lead to this computer (DNS rebinding), or let its
-        page send something here: the browser tells of both in these headers.
+        page send something here: the browser tells of both in these headers. The port
+        may be another than ours: that of a tunnel from a computer far away.
         """
         host, origin = self.headers.get("Host", ""), self.headers.get("Origin")
-        if host in self.server.hosts and origin in (None, f"http://{host}"):
+        if host.partition(":")[0] in NAMES and origin in (None, f"http://{host}"):
             return True
         self._refuse(HTTPStatus.FORBIDDEN)
         return False
