@@ -111,6 +111,10 @@ def in_sixteen_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.asarray(image).astype(np.uint16) * 257)
 
 
+def in_twelve_of_sixteen_bits(image: Image.Image) -> Image.Image:
+    return Image.fromarray(np.asarray(image).astype(np.uint16) * 16)
+
+
 def on_paper_in_shade(image: Image.Image) -> Image.Image:
     """As a camera sees a pencil: grey paper, darker to one side, with grain."""
     grain = np.random.default_rng(0).normal(0, 4, (image.height, image.width))
@@ -132,14 +136,15 @@ def on_paper_in_shade(image: Image.Image) -> Image.Image:
         (lambda image: image.convert("RGB").convert("CMYK"), "TIFF", True),
         (lambda image: Image.fromarray(np.asarray(image) / np.float32(255)), "TIFF", True),
         (in_sixteen_bits, "PNG", True),
+        (in_twelve_of_sixteen_bits, "TIFF", True),
         (lambda image: image.resize((900, 900)), "JPEG", True),
         (on_paper_in_shade, "JPEG", True),
         (lambda image: ImageChops.offset(image, 60, 40), "BMP", True),
     ],
     ids=[
         "light on dark", "in colour", "black on nothing", "white on nothing", "opaque alpha",
-        "one bit", "palette", "for print", "floats", "sixteen bits", "large", "a photograph",
-        "elsewhere on the sheet",
+        "one bit", "palette", "for print", "floats", "sixteen bits",
+        "twelve of sixteen bits", "large", "a photograph", "elsewhere on the sheet",
     ],
 )  # fmt: skip
 def test_the_same_drawing_becomes_the_same_image(

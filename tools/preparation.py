@@ -158,9 +158,14 @@ def _in_known_mode(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(values: NDArray[np.generic], mode: str) -> Grey:
-    """Scale pixels of more than 8 bits: 16 bits by their range, others by the image's."""
+    """Scale pixels of more than 8 bits: 16 bits by those used, others by the image's range.
+
+    Of 16 bits a scanner or a camera may use 10 or 12: what the brightest pixel takes.
+    """
     floats = values.astype(np.float64)
-    low, high = (0.0, 65535.0) if mode.startswith("I;16") else (floats.min(), floats.max())
+    low, high = float(floats.min()), float(floats.max())
+    if mode.startswith("I;16"):
+        low, high = 0.0, 2.0 ** max(8, int(high).bit_length()) - 1
     if not np.isfinite([low, high]).all():
         raise ImageError("holds pixels that are not numbers")
     return np.rint((floats - low) * (255 / ((high - low) or 1))).astype(np.uint8)
