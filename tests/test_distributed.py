@@ -76,6 +76,7 @@ def change(project: Project, *changes: tuple[str, str], file: str = "params.yaml
         project.replace(file, old, new)
 
 
+@pytest.mark.slow
 def test_processes_train_to_the_bits_of_as_many_shards(project: Project) -> None:
     change(project, *CNN)
     expected = in_one_process(project, 3)
@@ -179,6 +180,7 @@ def test_dvc_starts_them_by_the_launcher_and_they_end_with_it(project: Project) 
     assert lock["stages"]["train"]["cmd"] == f"{' '.join(torchrun(2))} -m stages.train"
 
 
+@pytest.mark.slow
 def test_a_number_of_shards_that_does_not_fit_is_told_once(project: Project) -> None:
     change(project, ("  shards: 1", "  shards: 3"))
     failed = project.run(*torchrun(2), "--max-restarts", "0", "-m", "stages.train")

@@ -497,7 +497,7 @@ PARAMS: dict[str, tuple[str | bytes, str]] = {
     "10,000 brackets": (changed(SEED, "  lr: " + "[" * 10_000), "found:    10,0"),
     "2,000 braces": (changed(SEED, "  lr: " + "{a: " * 2_000), "found:    2,0"),
     "10,000 dashes": (f"{GOOD}x:\n  " + "- " * 10_000, "within each other"),
-    "nothing": ("", "expected the keys numerics, dataset"),
+    "nothing": ("", "expected the keys numerics, launcher, dataset"),
     "a tag": (changed(SEED, "  lr: !!python/name:os.system"), "found !!python/name:os.system"),
     "a misspelt key": (changed(SEED, "  lrr: 0.001"), "unknown; did you mean lr?"),
     "a merge that git left": (

@@ -125,6 +125,7 @@ def test_a_comment_in_a_stage_changes_nothing(branch: Project) -> None:
     assert warned(markdown) == []
 
 
+@pytest.mark.slow
 def test_another_split_cannot_be_compared_and_shows_the_metrics_alone(branch: Project) -> None:
     branch.replace("params.yaml", "  val_fraction: 0.2", "  val_fraction: 0.25")
     rebuild(branch, "Validate on more")
@@ -142,6 +143,7 @@ def test_another_split_cannot_be_compared_and_shows_the_metrics_alone(branch: Pr
     assert "| <code>data/split/val_indices.npy</code> | output, changed |" in markdown
 
 
+@pytest.mark.slow
 def test_another_model_is_compared_on_the_same_images(branch: Project) -> None:
     branch.replace(
         "core/models.py",
@@ -252,6 +254,7 @@ def test_tries_that_move_the_test_metrics_are_warned_of(branch: Project) -> None
     assert [text for text in said if "may have been used to choose: 2 states" in text] == said
 
 
+@pytest.mark.slow
 def test_results_that_are_not_committed_are_warned_of(branch: Project) -> None:
     branch.replace("params.yaml", "  lr: 0.1", "  lr: 0.2")
     branch.must("dvc", "repro")
@@ -328,6 +331,7 @@ def test_a_change_within_the_spread_of_saved_seeds_is_warned_of(branch: Project)
     assert f"standard deviation of {100 * deviation:.2f} points" in markdown
 
 
+@pytest.mark.slow
 def test_another_seed_is_never_called_better(branch: Project) -> None:
     branch.replace("params.yaml", "  seed: 42\n  # sgd", "  seed: 7\n  # sgd")
     rebuild(branch, "Another seed")

@@ -67,6 +67,7 @@ def test_one_seed_gives_one_model_and_another_seed_another(project: Project) -> 
 FAST = ("\nnumerics: portable", "\nnumerics: fast")
 
 
+@pytest.mark.slow
 def test_fast_numerics_give_the_same_bits_each_time_and_nearly_those_of_portable(
     project: Project,
 ) -> None:
@@ -94,6 +95,7 @@ CNN_IN_TWO_SHARDS = [
 ]
 
 
+@pytest.mark.slow
 def test_fast_numerics_with_a_shard_for_each_thread_give_the_same_bits_each_time(
     project: Project,
 ) -> None:
@@ -105,6 +107,7 @@ def test_fast_numerics_with_a_shard_for_each_thread_give_the_same_bits_each_time
     assert model.read_bytes() == first_bytes
 
 
+@pytest.mark.slow
 def test_the_number_of_threads_changes_no_bit_of_portable_numerics(project: Project) -> None:
     model = project.folder / "models/model.pt"
     files = ("metrics/evaluate.json", "metrics/val_predictions.csv", "metrics/test.json")

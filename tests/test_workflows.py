@@ -82,6 +82,7 @@ def run_steps(clone: Project, summary: Path) -> dict[str, int]:
     return statuses
 
 
+@pytest.mark.slow
 def test_a_branch_with_its_results_passes_and_is_reviewed(origin: Project, tmp_path: Path) -> None:
     clone = check_out(origin, "rebuilt", tmp_path / "clone")
     assert run_steps(clone, tmp_path / "summary.md") == {
@@ -98,6 +99,7 @@ def test_a_branch_with_its_results_passes_and_is_reviewed(origin: Project, tmp_p
     assert "[!WARNING]" not in summary
 
 
+@pytest.mark.slow
 def test_a_branch_with_a_stale_lock_is_reviewed_and_fails(origin: Project, tmp_path: Path) -> None:
     clone = check_out(origin, "stale", tmp_path / "clone")
     assert run_steps(clone, tmp_path / "summary.md") == {
@@ -110,7 +112,7 @@ def test_a_branch_with_a_stale_lock_is_reviewed_and_fails(origin: Project, tmp_p
     }
     summary = (tmp_path / "summary.md").read_text(encoding="utf-8")
     assert summary.startswith("**Worse: of these two models, the new one is right less often.**")
-    assert "not committed are: dvc.lock, metrics/evaluate.json" in summary
+    assert "not committed are: dvc.lock, metrics/calibration.csv" in summary
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.name)
