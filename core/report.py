@@ -56,7 +56,7 @@ class Validation:
         """The interval of the validation accuracy."""
         return intervals.wilson(self.correct, self.images)
 
-    def below(self, correct: int, images: int) -> Difference:
+    def above(self, correct: int, images: int) -> Difference:
         """Say by how much a test accuracy is above validation's."""
         return intervals.newcombe(correct, images, self.correct, self.images)
 
@@ -148,7 +148,7 @@ def page(
         "told": [each for each in findings.coverage if each.handed_over in TOLD_SHARES],
         "bins": calibration.BINS,
         "validation": validation,
-        "difference": validation.below(findings.correct, len(tested.labels)),
+        "difference": validation.above(findings.correct, len(tested.labels)),
         "sample_seed": SAMPLE_SEED,
         "templates": [] if templates is None else [gallery.address(each) for each in templates],
         "charts": _charts(findings, validation.history),

@@ -135,7 +135,7 @@ def test_metrics(
     """Put together what metrics/test.json holds, rounded as it is written."""
     correct, total = findings.correct, len(tested.labels)
     low, high = intervals.wilson(correct, total)
-    above = validation.below(correct, total)
+    above = validation.above(correct, total)
     metrics: dict[str, float] = files.rounded(
         {
             "loss": loss,
