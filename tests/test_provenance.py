@@ -61,7 +61,7 @@ def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> Project:
 @pytest.mark.parametrize(
     ("name", "stage", "place"),
     [
-        ("data/raw/train_images.npy", "train", "cache"),
+        pytest.param("data/raw/train_images.npy", "train", "cache", marks=slow),
         pytest.param("data/raw/train_labels.npy", "split", "folder", marks=slow),
         pytest.param("data/split/val_indices.npy", "evaluate", "cache", marks=slow),
         pytest.param("data/raw/test_images.npy", "test_report", "folder", marks=slow),

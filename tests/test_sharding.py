@@ -203,6 +203,7 @@ def trained(workers: int, threads: int = 1, *command: str) -> list[object]:
     return result
 
 
+@pytest.mark.slow
 def test_bits_depend_neither_on_the_workers_nor_on_the_threads_nor_on_the_processors() -> None:
     # A CNN with batch normalization, dropout and augmentation, in four shards.
     alone = trained(1)

@@ -174,6 +174,7 @@ def variant(project: Project, changes: dict[str, tuple[str, str]]) -> str:
     return commit
 
 
+@pytest.mark.slow
 def test_a_rebuild_with_the_committed_bytes_is_said_to_be_the_same(
     planted: Project, temporary: Path, tmp_path: Path
 ) -> None:
@@ -193,6 +194,7 @@ def test_a_rebuild_with_the_committed_bytes_is_said_to_be_the_same(
     assert planted.must("git", "status", "--porcelain") == ""
 
 
+@pytest.mark.slow
 def test_the_stage_the_tensor_and_the_row_that_differ_are_named(
     planted: Project, temporary: Path
 ) -> None:
@@ -337,6 +339,7 @@ def test_a_stage_that_dvc_yaml_lacks_is_not_taken_for_rebuilt(
     assert "changed cmd of draw in dvc.yaml, draw.py; dvc repro\n" in done.stdout
 
 
+@pytest.mark.slow
 def test_hostile_surroundings_change_nothing(planted: Project, temporary: Path) -> None:
     done = verify(planted, temporary, "--hostile")
     assert done.returncode == 0, done.stdout + done.stderr
