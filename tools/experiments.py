@@ -210,9 +210,15 @@ def _names(listed: bytes) -> list[str]:
 
 
 def _dependencies(root: Path) -> set[str]:
-    """Return the paths that the stages of dvc.yaml list as what they depend on."""
-    pipeline = strict_yaml.load(root / PIPELINE).values
-    return {str(path) for stage in pipeline["stages"].values() for path in stage.get("deps", [])}
+    """Return the paths that the stages of dvc.yaml depend on and none of them writes."""
+    stages = strict_yaml.load(root / PIPELINE).values["stages"].values()
+    written = {
+        next(iter(entry)) if isinstance(entry, dict) else entry
+        for stage in stages
+        for kind in ("outs", "metrics", "plots")
+        for entry in stage.get(kind, [])
+    }
+    return {str(path) for stage in stages for path in stage.get("deps", [])} - written
 
 
 def _differing(root: Path, snapshot: Snapshot, experiment: Experiment, commit: str) -> list[str]:
