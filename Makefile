@@ -6,7 +6,7 @@ VENV = PATH="$(CURDIR)/.venv/bin:$$PATH"
 # What `make compare` compares: make compare COMPARE="train.batch_size=50,100 --seeds 5"
 COMPARE ?= train.lr=0.001,0.003,0.01,0.03,0.1,0.3,1 --seeds 3
 
-.PHONY: repro verify test test-slow fuzz audit mend check format lock compare recipe exp fresh review notebook try
+.PHONY: repro verify test test-slow fuzz audit mend check format lock extra compare recipe exp fresh review notebook try
 
 repro: .venv/requirements.lock
 	@$(VENV) python -m dvc repro
@@ -79,11 +79,19 @@ format: .venv/requirements.lock
 	@$(VENV) ruff format .
 	@$(VENV) ruff check --fix .
 
-# Pins every package again, to the newest version that pyproject.toml allows.
+# Pins every package again, to the newest version that pyproject.toml allows: first
+# with the extras, so that adding one to an environment changes no other package.
+PIN = uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 \
+  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+  --group dev pyproject.toml
 lock: .venv/requirements.lock
-	@$(VENV) uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 \
-	  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
-	  --upgrade --group dev pyproject.toml --output-file requirements.lock
+	@$(VENV) $(PIN) --all-extras --upgrade --output-file requirements-extras.lock
+	@cp requirements-extras.lock requirements.lock
+	@$(VENV) $(PIN) --output-file requirements.lock
+
+# Adds optional packages to .venv: make extra NAME=s3, or NAME="ssh ray"
+extra: .venv/requirements.lock
+	@$(VENV) python -m tools.extra $(NAME)
 
 # The environment, made again whenever the lock changes.
 .venv/requirements.lock: requirements.lock

@@ -25,14 +25,15 @@ SKIPPED = {"name": "torch", "skip_reason": "Dependency not found on PyPI: torch 
 
 
 def test_packages_without_a_known_vulnerability_are_counted() -> None:
-    assert judged([GOOD, GOOD]) == "no known vulnerability in the 2 packages of requirements.lock"
+    packages = "no known vulnerability in the 2 packages of requirements-extras.lock"
+    assert judged([GOOD, GOOD]) == packages
 
 
 def test_each_vulnerability_is_named_with_its_fix() -> None:
     with pytest.raises(PipelineError) as caught:
         judged([GOOD, BAD, SKIPPED])
     assert str(caught.value) == (
-        "2 known vulnerabilities in requirements.lock\n"
+        "2 known vulnerabilities in requirements-extras.lock\n"
         "  found:    jinja2 2.4.1: PYSEC-2019-217, fixed in 2.10.1\n"
         "            jinja2 2.4.1: PYSEC-2021-66, no fix yet\n"
         "  next:     make lock pins the newest versions; then make test and make repro"

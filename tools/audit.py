@@ -1,4 +1,4 @@
-"""Asks for known vulnerabilities of the packages that requirements.lock pins: make audit.
+"""Asks for known vulnerabilities of all packages that are pinned, the optional ones too.
 
 The asking is done by pip-audit of the Python Packaging Authority, which uv runs
 in an environment of its own. It calls it a success when it could look up no
@@ -12,7 +12,7 @@ from typing import Any
 from core.errors import PipelineError, SetupError
 from core.runner import run
 
-LOCK = "requirements.lock"
+LOCK = "requirements-extras.lock"  # holds those of requirements.lock too
 COMMAND = (
     *("uvx", "pip-audit==2.10.1", "--requirement", LOCK, "--no-deps", "--disable-pip"),
     *("--format", "json", "--progress-spinner", "off"),
