@@ -18,6 +18,7 @@ images alone the seeds. Where the images tell nothing beyond the seeds, this
 test is the first; with one seed it is the second, and says nothing of seeds.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -48,21 +49,68 @@ def paired_difference(first: Correct, second: Correct) -> Difference:
     Returns:
         The accuracy of `first` minus that of `second`, and how sure it is.
     """
-    assert first.shape == second.shape
-    seeds, images = first.shape
-    difference = first.astype(np.float64) - second.astype(np.float64)  # (S, N)
-    mean = float(difference.mean())
-    by_image = difference.mean(axis=0)  # (N,)
-    if seeds == 1:
-        variance = float(by_image.var(ddof=1)) / images
-        return _tested(mean, variance, images - 1)
+    [difference] = _differences([first, second])
+    return difference
 
-    by_seed = difference.mean(axis=1)  # (S,)
-    rest = difference - by_seed[:, np.newaxis] - by_image + mean  # (S, N)
+
+def _differences(recipes: Sequence[Correct]) -> list[Difference]:
+    """Test all pairs of recipes, each minus a later one, in the order of `combinations`.
+
+    The sums of squares of a difference follow from those of the recipes and their
+    products, which two products of matrices give for all pairs at once. They are
+    of whole numbers, so they are exact.
+    """
+    shape = recipes[0].shape
+    assert all(recipe.shape == shape for recipe in recipes)
+    count = len(recipes)
+    by_seed = np.stack([recipe.sum(axis=1, dtype=np.int64) for recipe in recipes])  # (R, S)
+    apart = by_seed[:, np.newaxis] - by_seed  # (R, R, S)
+    products = np.zeros((count, count))
+    for seed in range(shape[0]):
+        right = np.stack([recipe[seed] for recipe in recipes]).astype(np.float64)  # (R, N)
+        products += right @ right.T
+    by_image = np.stack([recipe.sum(axis=0, dtype=np.float64) for recipe in recipes])  # (R, N)
+    sums = (
+        apart.sum(axis=2),
+        (apart**2).sum(axis=2),
+        _squared_distances(by_image @ by_image.T),
+        _squared_distances(products),
+    )
+    return [
+        _tested(*shape, *(int(each[i, j]) for each in sums))
+        for i, j in itertools.combinations(range(count), 2)
+    ]
+
+
+def _squared_distances(products: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return the squared distances of vectors by their products with each other."""
+    own = products.diagonal()
+    distances: NDArray[np.int64] = (own[:, np.newaxis] + own - 2 * products).astype(np.int64)
+    return distances
+
+
+def _tested(
+    seeds: int, images: int, total: int, by_seed: int, by_image: int, squares: int
+) -> Difference:
+    """Test a difference, whose entries are -1, 0 or 1.
+
+    Args:
+        seeds: S, the rows.
+        images: N, the columns.
+        total: the sum of all entries.
+        by_seed: the sum of the squares of the sums of the rows.
+        by_image: the sum of the squares of the sums of the columns.
+        squares: the sum of the squares of all entries.
+    """
+    entries = seeds * images
+    mean = total / entries
     # Mean squares; the notation of Hillis is MS(TR), MS(TC) and MS(TRC).
-    ms_seeds = images * float(by_seed.var(ddof=1))
-    ms_images = seeds * float(by_image.var(ddof=1))
-    ms_rest = float((rest**2).sum()) / ((seeds - 1) * (images - 1))
+    ms_images = (images * by_image - total**2) / (entries * (images - 1))
+    if seeds == 1:
+        return _of_t(mean, ms_images / images, images - 1)
+    ms_seeds = (seeds * by_seed - total**2) / (entries * (seeds - 1))
+    rest = entries * squares - seeds * by_seed - images * by_image + total**2
+    ms_rest = rest / (entries * (seeds - 1) * (images - 1))
     # Neither seeds nor images can vary less than not at all, so what is below
     # the rest is chance. Hillis says so of the images; with two or three seeds
     # theirs is by chance as often near zero, and taken for certainty: two equal
@@ -70,10 +118,10 @@ def paired_difference(first: Correct, second: Correct) -> Difference:
     ms_seeds = max(ms_seeds, ms_rest)
     noise = ms_seeds + max(ms_images - ms_rest, 0.0)
     freedom = (seeds - 1) * (noise / ms_seeds) ** 2 if ms_seeds else math.inf
-    return _tested(mean, noise / (seeds * images), freedom)
+    return _of_t(mean, noise / entries, freedom)
 
 
-def _tested(mean: float, variance: float, freedom: float) -> Difference:
+def _of_t(mean: float, variance: float, freedom: float) -> Difference:
     error = math.sqrt(variance)
     if mean == 0:
         return Difference(mean, error, freedom, 1.0)
@@ -96,8 +144,8 @@ def against_the_best(recipes: Sequence[Correct], best: int) -> list[Difference]:
     Returns:
         The best minus each, with corrected p values.
     """
-    pairs = [(i, j) for i in range(len(recipes)) for j in range(i + 1, len(recipes))]
-    p_values = holm([paired_difference(recipes[i], recipes[j]).p_value for i, j in pairs])
+    pairs = itertools.combinations(range(len(recipes)), 2)
+    p_values = holm([difference.p_value for difference in _differences(recipes)])
     corrected = dict(zip(pairs, p_values, strict=True)) | {(best, best): 1.0}
     return [
         paired_difference(recipes[best], recipe)._replace(
