@@ -11,11 +11,14 @@ commit that is checked out, and on top the changes of the working tree. Edits
 made while they run are for the next comparison.
 """
 
+import functools
 import hashlib
 import io
 import json
 import os
+import re
 import tempfile
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +38,8 @@ EVALUATION = "metrics/evaluate.json"
 HISTORY = "metrics/history.csv"
 PREDICTIONS = "metrics/val_predictions.csv"
 TEST = "metrics/test.json"
+RESULTS = (EVALUATION, HISTORY, PREDICTIONS, TEST)
+READ = (PIPELINE.name, PARAMS_FILE.name, LOCK, *RESULTS)
 
 FINISHED = "refs/exps"  # DVC's own
 DIVERGED = "refs/diverged"
@@ -101,6 +106,22 @@ class Divergence:
     message: str
 
 
+class _Kept(NamedTuple):
+    """An experiment as git has it."""
+
+    commit: str
+    told: str  # the message of the commit, without its first line
+    files: dict[str, bytes]  # the content of each file of READ that it has
+
+
+class _StageLock(NamedTuple):
+    """What dvc.lock says of a stage."""
+
+    deps: dict[str, str]  # the MD5 of each file that it read
+    params: dict[str, Any]  # the value of each section or knob that it ran with
+    outs: dict[str, str]  # the MD5 of each file that it wrote
+
+
 def take_snapshot(root: Path) -> Snapshot:
     """Keep the working tree as a commit, without touching it or the index.
 
@@ -123,7 +144,7 @@ def take_snapshot(root: Path) -> Snapshot:
             todo="git add --all && git commit --message 'First commit'",
         ) from None
     unknown = _names(git.run("ls-files", "--others", "--exclude-standard", "-z", cwd=root))
-    used = _dependencies(root)
+    used = _dependencies(strict_yaml.load(root / PIPELINE).values)
     packages = {str(Path(path).parent) for path in used if path.endswith(".py")}
     code = [
         name
@@ -150,23 +171,22 @@ def take_snapshot(root: Path) -> Snapshot:
 def finished(root: Path, snapshot: Snapshot, experiment: Experiment) -> Result | Divergence | None:
     """Return what an experiment found if it ran before, from this very state."""
     for namespace in (FINISHED, DIVERGED):
-        commit = _resolve(root, _ref(namespace, snapshot, experiment))
-        if not commit or _differing(root, snapshot, experiment, commit):
+        kept = _kept(root, _ref(namespace, snapshot, experiment))
+        if kept is None or _differing(root, snapshot, experiment, kept):
             continue
         if namespace == DIVERGED:
-            message = git.run("show", "--no-patch", "--format=%b", commit, cwd=root)
-            return Divergence(experiment, message.decode().strip())
-        if not _mixed(root, experiment, commit):
-            return _read(root, experiment, commit)
+            return Divergence(experiment, kept.told)
+        if not _mixed(experiment, kept):
+            return _read(experiment, kept)
     return None
 
 
 def in_the_way(root: Path, snapshot: Snapshot, experiment: Experiment) -> list[str]:
     """Return what differs in an experiment that bears the name but ran something else."""
-    commit = _resolve(root, _ref(FINISHED, snapshot, experiment))
-    if not commit:
+    kept = _kept(root, _ref(FINISHED, snapshot, experiment))
+    if kept is None:
         return []
-    return _differing(root, snapshot, experiment, commit) or _mixed(root, experiment, commit)
+    return _differing(root, snapshot, experiment, kept) or _mixed(experiment, kept)
 
 
 def record(root: Path, snapshot: Snapshot, outcome: Outcome) -> Result | Divergence | None:
@@ -181,12 +201,15 @@ def record(root: Path, snapshot: Snapshot, outcome: Outcome) -> Result | Diverge
     tree = _tree(root, snapshot.commit, files)
     told = outcome.problem or (f"{SECONDS}: {outcome.seconds:.1f}" if outcome.trained else "")
     commit = _commit(root, tree, snapshot.baseline, f"{experiment.name}\n\n{told}")
-    kept, other = (DIVERGED, FINISHED) if outcome.diverged else (FINISHED, DIVERGED)
-    git.run("update-ref", _ref(kept, snapshot, experiment), commit, cwd=root)
+    namespace, other = (DIVERGED, FINISHED) if outcome.diverged else (FINISHED, DIVERGED)
+    ref = _ref(namespace, snapshot, experiment)
+    git.run("update-ref", ref, commit, cwd=root)
     git.run("update-ref", "-d", _ref(other, snapshot, experiment), cwd=root)
     if outcome.diverged:
         return Divergence(experiment, outcome.problem)
-    return _read(root, experiment, commit)
+    kept = _kept(root, ref)
+    assert kept is not None, "it was written just now"
+    return _read(experiment, kept)
 
 
 def test_accuracy(root: Path, snapshot: Snapshot, experiment: Experiment) -> float:
@@ -199,9 +222,17 @@ def _ref(namespace: str, snapshot: Snapshot, experiment: Experiment) -> str:
     return f"{namespace}/{snapshot.baseline[:2]}/{snapshot.baseline[2:]}/{experiment.name}"
 
 
-def _resolve(root: Path, ref: str) -> str:
-    """Return the commit that `ref` names, or nothing."""
-    return git.line("for-each-ref", "--format=%(objectname)", ref, cwd=root)
+def _kept(root: Path, ref: str) -> _Kept | None:
+    """Read the commit that `ref` names and its files, with one process of git."""
+    names = {name: f"{ref}:{name}" for name in READ}
+    found = git.contents([ref, *names.values()], cwd=root)
+    if ref not in found:
+        return None
+    commit, content = found[ref]
+    _, _, message = content.decode("utf-8", "replace").partition("\n\n")
+    _, _, told = message.partition("\n\n")
+    there = {name: found[at][1] for name, at in names.items() if at in found}
+    return _Kept(commit, told.strip(), there)
 
 
 def _names(listed: bytes) -> list[str]:
@@ -209,9 +240,9 @@ def _names(listed: bytes) -> list[str]:
     return [os.fsdecode(name) for name in listed.split(b"\0") if name]
 
 
-def _dependencies(root: Path) -> set[str]:
-    """Return the paths that the stages of dvc.yaml depend on and none of them writes."""
-    stages = strict_yaml.load(root / PIPELINE).values["stages"].values()
+def _dependencies(pipeline: Any) -> set[str]:
+    """Return the paths that the stages of a dvc.yaml depend on and none of them writes."""
+    stages = pipeline["stages"].values()
     written = {
         next(iter(entry)) if isinstance(entry, dict) else entry
         for stage in stages
@@ -221,45 +252,74 @@ def _dependencies(root: Path) -> set[str]:
     return {str(path) for stage in stages for path in stage.get("deps", [])} - written
 
 
-def _differing(root: Path, snapshot: Snapshot, experiment: Experiment, commit: str) -> list[str]:
-    """Return which of the files that results depend on are others in `commit`."""
-    changed = git.run("diff", "--name-only", "-z", snapshot.commit, commit, cwd=root)
-    depended_on = _dependencies(root) | {PIPELINE.name}
+def _differing(root: Path, snapshot: Snapshot, experiment: Experiment, kept: _Kept) -> list[str]:
+    """Return which of the files that results depend on are others than in `snapshot`."""
+    changed = git.run("diff", "--name-only", "-z", snapshot.commit, kept.commit, cwd=root)
+    # Its own dvc.yaml will do: if that is another one, it is among what differs.
+    pipeline = _values(kept.files.get(PIPELINE.name, b"stages: {}"))
+    depended_on = _dependencies(pipeline) | {PIPELINE.name}
     differing = sorted(depended_on.intersection(_names(changed)))
-    stored = git.run("show", f"{commit}:{PARAMS_FILE.name}", cwd=root)
+    stored = kept.files.get(PARAMS_FILE.name, b"")
     if stored != experiment.params and _values(stored) != _values(experiment.params):
         differing.append(PARAMS_FILE.name)
     return differing
 
 
-def _mixed(root: Path, experiment: Experiment, commit: str) -> list[str]:
-    """Return what in `commit` is left of an earlier run, as after `dvc exp run train`.
+def _mixed(experiment: Experiment, kept: _Kept) -> list[str]:
+    """Return what in a commit is left of an earlier run, as after `dvc exp run train`.
 
     By dvc.lock, every stage ran with the parameters of the experiment and with
     what the stages before it wrote, and the metrics are those that were written.
     """
-    stages = _values(git.run("show", f"{commit}:{LOCK}", cwd=root))["stages"]
+    stages = _stages(kept.files.get(LOCK, b"").decode())
     chosen = _values(experiment.params)
-    written = {
-        out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])
-    }
+    written = {path: md5 for stage in stages.values() for path, md5 in stage.outs.items()}
     mixed = set()
     for name, stage in stages.items():
-        for dep in stage.get("deps", []):
-            if written.get(dep["path"], dep["md5"]) != dep["md5"]:
-                mixed.add(f"stage {name}")
-        for key, value in stage.get("params", {}).get(PARAMS_FILE.name, {}).items():
-            if value != lookup(key, chosen):
-                mixed.add(f"stage {name}")
-    for path in (EVALUATION, HISTORY, PREDICTIONS, TEST):
-        content = git.run("show", f"{commit}:{path}", cwd=root)
+        if any(written.get(path, md5) != md5 for path, md5 in stage.deps.items()):
+            mixed.add(f"stage {name}")
+        if any(value != lookup(key, chosen) for key, value in stage.params.items()):
+            mixed.add(f"stage {name}")
+    for path in RESULTS:
+        content = kept.files.get(path, b"")
         if written.get(path) != hashlib.md5(content, usedforsecurity=False).hexdigest():
             mixed.add(path)
     return sorted(mixed)
 
 
-def _values(text: bytes) -> Any:
-    """Return the values of a YAML file of ours, whatever its comments say."""
+def _stages(lock: str) -> dict[str, _StageLock]:
+    """Return what the text of a dvc.lock says of each stage.
+
+    As YAML it would take a minute for a thousand experiments. So that is kept for
+    the parameters, and the rest is read as in core/provenance.py, by the one form
+    in which DVC writes it.
+    """
+    stages = {}
+    for name, text in re.findall(r"^  (\S+):\n((?: {4}.*\n)*)", lock, re.MULTILINE):
+        sections = dict(re.findall(r"^ {4}(\w+):.*\n((?: {4}[ -] .*\n)*)", text, re.MULTILINE))
+        deps, outs = (
+            dict(re.findall(r"- path: (.*)\n *hash: md5\n *md5: (\w+)\n", sections.get(kind, "")))
+            for kind in ("deps", "outs")
+        )
+        _, _, params = sections.get("params", "").partition("\n")  # the name of the file
+        stages[name] = _StageLock(deps, _values(textwrap.dedent(params).encode()), outs)
+    return stages
+
+
+def _values(text: bytes) -> dict[str, Any]:
+    """Return the values of a YAML file of ours, or of a part, whatever its comments say.
+
+    A section at a time, because experiments have most of them in common.
+    """
+    section = rb"(?:#.*\n|\n)*[\w.]+:.*\n(?:[ #-].*\n|\n)*"
+    sections = re.findall(section, text)
+    if b"".join(sections) != text:  # written in another way than DVC and we write it
+        sections = [text]
+    return {key: value for part in sections for key, value in (_parsed(part) or {}).items()}
+
+
+@functools.lru_cache(maxsize=100)
+def _parsed(text: bytes) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / PARAMS_FILE.name
         file.write_bytes(text)
@@ -297,20 +357,15 @@ def _has_identity(root: Path) -> bool:
     return True
 
 
-def _read(root: Path, experiment: Experiment, commit: str) -> Result:
-    """Read what an experiment found from its commit."""
-
-    def content(name: str) -> io.BytesIO:
-        return io.BytesIO(git.run("show", f"{commit}:{name}", cwd=root))
-
-    measured = json.load(content(EVALUATION))["val"]
-    trailer = f"--format=%(trailers:key={SECONDS},valueonly)"
-    seconds = git.line("show", "--no-patch", trailer, commit, cwd=root)
+def _read(experiment: Experiment, kept: _Kept) -> Result:
+    """Read what an experiment found."""
+    measured = json.loads(kept.files[EVALUATION])["val"]
+    seconds = re.search(rf"^{SECONDS}: ([0-9.]+)$", kept.told, re.MULTILINE)
     return Result(
         experiment,
         loss=measured["loss"],
         accuracy=measured["accuracy"],
-        history=pd.read_csv(content(HISTORY)),
-        predictions=pd.read_csv(content(PREDICTIONS)),
-        seconds=float(seconds) if seconds else None,
+        history=pd.read_csv(io.BytesIO(kept.files[HISTORY])),
+        predictions=pd.read_csv(io.BytesIO(kept.files[PREDICTIONS])),
+        seconds=float(seconds[1]) if seconds else None,
     )

@@ -1,8 +1,9 @@
 """Runs git, asks it about a repository, and says in a few lines when it refuses."""
 
+import io
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from core.errors import SetupError
@@ -113,6 +114,28 @@ def files_of(commit: str) -> set[str]:
 def content(commit: str, path: str) -> bytes:
     """Return a file as it stands in a commit that has it."""
     return run("cat-file", "blob", f"{commit}:{path}")
+
+
+def contents(names: Sequence[str], cwd: Path | None = None) -> dict[str, tuple[str, bytes]]:
+    """Return the objects that have these names, with one process for all.
+
+    Args:
+        names: `COMMIT:PATH` for a file, a reference for its commit; no line breaks.
+        cwd: a folder of the repository; None for the working directory.
+
+    Returns:
+        For each name its hash and content; nothing for one that names no object.
+    """
+    asked = "".join(f"{name}\n" for name in names).encode()
+    answer = io.BytesIO(run("cat-file", "--batch", "--buffer", cwd=cwd, stdin=asked))
+    found = {}
+    for name in names:
+        told = answer.readline().decode()  # HASH TYPE SIZE
+        if told != f"{name} missing\n":
+            sha, _, size = told.split()
+            found[name] = (sha, answer.read(int(size)))
+            answer.readline()
+    return found
 
 
 def uncommitted() -> list[str]:

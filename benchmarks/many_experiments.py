@@ -1,0 +1,271 @@
+"""What experiments cost once they are kept: 10, 100 and 1,000 of them in one repository.
+
+    python -m benchmarks.many_experiments
+
+Nothing is trained. The experiments are made up: `tools.experiments.record` keeps
+them as those that `python -m tools.compare` ran, with parameters, a dvc.lock that
+belongs to them, and metrics and outputs as large as the committed run's, each with
+contents of its own. One repository grows, in a folder that is removed in the end;
+seconds are of one run each, mostly of one processor.
+
+Reads the committed project from its own clone; nothing there is changed.
+"""
+
+import argparse
+import hashlib
+import json
+import math
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.pipeline import peak_memory, run, seconds
+from core import strict_yaml
+from core.params import PARAMS_FILE
+from tools import compare_page, experiments, git, grid, ranking
+from tools.experiments import Divergence, Outcome, Result
+from tools.grid import Experiment
+
+SIZES = (10, 100, 1000)
+SEEDS = 5  # of each recipe
+FLIPPED = 0.02  # share of the predictions in which an experiment differs from the committed run
+NOISE = 0.02  # standard deviation by which its probabilities do
+TEST_PREDICTIONS = "metrics/test_predictions.csv"
+WIDTH = 50  # of the names of the lines
+
+Value = TypeVar("Value")
+
+
+def main() -> None:
+    """Let a repository grow, and print what everything takes at each size."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="experiments, growing")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="of each recipe")
+    arguments = parser.parse_args()
+    sizes = list(arguments.sizes)
+    if sizes != sorted(set(sizes)) or any(size % arguments.seeds for size in sizes):
+        parser.error("--sizes have to grow, and each to be a multiple of --seeds")
+    with tempfile.TemporaryDirectory() as folder:
+        team = Team(Path(folder), arguments.seeds)
+        for size in sizes:
+            team.grow(size)
+    print(f"{'experiments':<{WIDTH}}" + "".join(f"{size:>9,}" for size in sizes))
+    for line, figures in team.table.items():
+        print(f"{line:<{WIDTH}}" + "".join(f"{figure:>9}" for figure in figures))
+
+
+class Team:
+    """A clone that keeps experiments, and what its team shares: a repository and a remote.
+
+    Args:
+        folder: where all of it is made.
+        seeds: of each recipe.
+    """
+
+    def __init__(self, folder: Path, seeds: int) -> None:
+        self.folder = folder
+        self.seeds = seeds
+        self.clone = folder / "clone"
+        self.shared = f"file://{folder}/team.git"  # git speaks as it does over a network
+        self.table: dict[str, list[str]] = {}  # for each line its figures, one a size
+        run("git", "clone", "--quiet", ".", str(self.clone), cwd=Path.cwd())
+        run("dvc", "repro", cwd=self.clone)
+        run("git", "checkout", "--quiet", ".", cwd=self.clone)
+        run("git", "clone", "--quiet", "--bare", "clone", "team.git", cwd=folder)
+        run("git", "remote", "set-url", "origin", self.shared, cwd=self.clone)
+        remote = ("--local", "--default", "team", f"{folder}/remote")
+        run("dvc", "remote", "add", *remote, cwd=self.clone)
+        run("dvc", "push", cwd=self.clone)
+        self.snapshot = experiments.take_snapshot(self.clone)
+        self.committed = Committed(self.clone)
+        self.names: set[str] = set()  # of those that are kept
+
+    def grow(self, size: int) -> None:
+        """Keep as many experiments as `size`, and measure everything."""
+        rates = ",".join(f"{number / 1000}" for number in range(1, size // self.seeds + 1))
+        planned = self.plan(rates)
+        self.keep([each for each in planned if each.name not in self.names])
+        self.compare(rates)
+        self.show()
+        self.share(size)
+        self.join()
+        self.tidy_up()
+
+    def plan(self, rates: str) -> list[Experiment]:
+        """Plan experiments with these learning rates as `python -m tools.compare` does."""
+        return grid.plan([f"train.lr={rates}"], self.seeds, self.clone / PARAMS_FILE)
+
+    def keep(self, new: Sequence[Experiment]) -> None:
+        """Keep made-up outcomes of experiments."""
+        before, taken = size_of(self.clone / ".git"), 0.0
+        for experiment in new:
+            outcome = self.committed.made_up(experiment)
+            start = time.perf_counter()
+            experiments.record(self.clone, self.snapshot, outcome)
+            taken += time.perf_counter() - start
+            self.names.add(experiment.name)
+        self.note("keep one in git, s", taken / len(new), 3)
+        grown = size_of(self.clone / ".git") - before
+        self.note("one in git, uncompacted, MB", grown / len(new) / 1e6, 3)
+
+    def compare(self, rates: str) -> None:
+        """Compare all, part by part and by the command."""
+        planned = self.timed("compare: plan, s", lambda: self.plan(rates))
+        found = self.timed(
+            "compare: find and read, s",
+            lambda: [experiments.finished(self.clone, self.snapshot, each) for each in planned],
+        )
+        results = [each for each in found if isinstance(each, Result | Divergence)]
+        assert len(results) == len(planned), "an experiment was not found again"
+        comparison = self.timed("compare: rank, s", lambda: ranking.compare(planned, results))
+        self.timed("compare: page, s", lambda: compare_page.page(comparison, ""))
+        self.timed("compare: picture, s", lambda: compare_page.picture(comparison))
+        words = ("-m", "tools.compare", f"train.lr={rates}", "--seeds", str(self.seeds))
+        command = "python -m tools.compare, nothing to run"
+        memory = self.timed(f"{command}, s", lambda: peak_memory(*words, cwd=self.clone))
+        self.note(f"{command}, MB of memory", memory / 1e6, 0)
+        page = (self.clone / "reports/compare.html").stat().st_size
+        self.note("its page, MB", page / 1e6)
+
+    def show(self) -> None:
+        """List all with DVC."""
+        for line in ("dvc exp show, s", "dvc exp show, again, s"):
+            self.note(line, seconds("dvc", "exp", "show", "--csv", cwd=self.clone))
+
+    def share(self, size: int) -> None:
+        """Push all that are new, and then one more."""
+        push = ("dvc", "exp", "push", "origin")
+        self.note("dvc exp push --no-cache, s", seconds(*push, "--no-cache", cwd=self.clone))
+        self.note("dvc exp push, the cache, s", seconds(*push, cwd=self.clone))
+        more, *_ = self.plan(f"{1 + size / 1e6}")
+        experiments.record(self.clone, self.snapshot, self.committed.made_up(more))
+        self.note("dvc exp push, one more, s", seconds(*push, more.name, cwd=self.clone))
+        run("dvc", "exp", "remove", more.name, cwd=self.clone)
+        ref = f":{experiments.FINISHED}/{self.snapshot.baseline[:2]}/{self.snapshot.baseline[2:]}"
+        run("git", "push", "--quiet", "origin", f"{ref}/{more.name}", cwd=self.clone)
+
+    def join(self) -> None:
+        """Clone what the team shares, and fetch all experiments."""
+        listed = git.run("ls-remote", self.shared)
+        self.note("refs in the shared repository", len(listed.splitlines()), 0)
+        self.note("git ls-remote, kB", len(listed) / 1e3)
+        other = self.folder / "other"
+        clone = ("git", "clone", "--quiet", self.shared, str(other))
+        self.note("git clone, s", seconds(*clone, cwd=self.folder), 2)
+        self.note("dvc exp list origin, s", seconds("dvc", "exp", "list", "origin", cwd=other))
+        refs = f"{experiments.FINISHED}/*:{experiments.FINISHED}/*"
+        fetch = ("git", "fetch", "--quiet", "origin", refs)
+        self.note("git fetch of all experiments, s", seconds(*fetch, cwd=other), 2)
+        shutil.rmtree(other)
+
+    def tidy_up(self) -> None:
+        """Compact the repository, and weigh it."""
+        for line in (".git, MB", ".git after git gc, MB"):
+            self.note(line, size_of(self.clone / ".git") / 1e6)
+            if line == ".git, MB":
+                self.note("git gc, s", seconds("git", "gc", "--quiet", cwd=self.clone))
+        self.note("DVC's cache, MB", size_of(self.clone / ".dvc/cache") / 1e6, 0)
+
+    def timed(self, line: str, call: Callable[[], Value]) -> Value:
+        """Note how long a call takes, and return what it does."""
+        start = time.perf_counter()
+        value = call()
+        self.note(line, time.perf_counter() - start, 2)
+        return value
+
+    def note(self, line: str, figure: float, digits: int = 1) -> None:
+        """Note a figure of the size at hand."""
+        self.table.setdefault(line, []).append(f"{figure:,.{digits}f}")
+
+
+class Committed:
+    """The committed run, of which made-up outcomes are variations.
+
+    Args:
+        clone: where it ran; the outputs of made-up experiments go to its cache.
+    """
+
+    def __init__(self, clone: Path) -> None:
+        self.clone = clone
+        self.lock = (clone / experiments.LOCK).read_text(encoding="utf-8")
+        stages = strict_yaml.load(clone / experiments.LOCK).values["stages"]
+        trained = ("train", "evaluate", "test_report")
+        outs = [out for stage in trained for out in stages[stage]["outs"]]
+        self.sums: dict[str, str] = {out["path"]: out["md5"] for out in outs}
+        self.contents = {path: (clone / path).read_bytes() for path in self.sums}
+        self.predictions = {
+            path: pd.read_csv(clone / path) for path in (experiments.PREDICTIONS, TEST_PREDICTIONS)
+        }
+
+    def made_up(self, experiment: Experiment) -> Outcome:
+        """Make up how an experiment ended: one that differs in a few predictions."""
+        generator = np.random.default_rng(list(experiment.name.encode()))
+        contents = {
+            path: content + f"\n{experiment.name}\n".encode() if _cached(path) else content
+            for path, content in self.contents.items()
+        }
+        predicted = {path: varied(table, generator) for path, table in self.predictions.items()}
+        for path, table in predicted.items():
+            contents[path] = table.to_csv(index=False, lineterminator="\n").encode()
+        accuracy = right(predicted[experiments.PREDICTIONS])
+        side = {"loss": round(-math.log(accuracy), 6), "accuracy": round(accuracy, 6)}
+        contents[experiments.EVALUATION] = json.dumps({"train": side, "val": side}).encode()
+
+        lock = self.lock
+        for path, content in contents.items():
+            md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+            lock = re.sub(
+                f"{self.sums[path]}\n(\\s+size:) \\d+", f"{md5}\n\\1 {len(content)}", lock
+            )
+            if _cached(path):
+                kept = self.clone / ".dvc/cache/files/md5" / md5[:2] / md5[2:]
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                kept.write_bytes(content)
+        lr = experiment.settings["train.lr"]
+        lock = re.sub(r"(\n        train:\n          seed:) \d+", f"\\1 {experiment.seed}", lock)
+        lock = re.sub(r"(\n          lr:) \S+", f"\\1 {lr}", lock)
+        in_git = {path: content for path, content in contents.items() if not _cached(path)}
+        return Outcome(experiment, 1.0, {**in_git, experiments.LOCK: lock.encode()}, trained=True)
+
+
+def varied(predictions: pd.DataFrame, generator: np.random.Generator) -> pd.DataFrame:
+    """Change a few predictions, and all probabilities a little."""
+    count = len(predictions)
+    flipped = generator.random(count) < FLIPPED
+    others = generator.integers(0, 10, count)
+    noisy = predictions["probability"] + generator.normal(0, NOISE, count)
+    return predictions.assign(
+        prediction=np.where(flipped, others, predictions["prediction"]),
+        probability=noisy.clip(0.1, 1).round(4),
+    )
+
+
+def right(predictions: pd.DataFrame) -> float:
+    """Return the share of images that are predicted right."""
+    return float((predictions["prediction"] == predictions["label"]).mean())
+
+
+def _cached(path: str) -> bool:
+    """Is it DVC that keeps this output, and not git?"""
+    return not path.startswith("metrics/")
+
+
+def size_of(folder: Path) -> int:
+    """Return the bytes of all files in a folder, as many as they say and not as blocks."""
+    return sum(
+        os.lstat(os.path.join(where, name)).st_size  # noqa: PTH118
+        for where, _, names in os.walk(folder)
+        for name in names
+    )
+
+
+if __name__ == "__main__":
+    main()

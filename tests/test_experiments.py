@@ -1,0 +1,116 @@
+"""Experiments that are kept in git are found again, and quickly."""
+
+import dataclasses
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from benchmarks.many_experiments import Committed
+from tests.project import ROOT, Project
+from tools import experiments, git, grid
+from tools.experiments import Divergence, Outcome, Result
+from tools.grid import Experiment
+
+
+@pytest.fixture
+def project(built: Project, tmp_path: Path) -> Project:
+    return Project(shutil.copytree(built.folder, tmp_path / "project", symlinks=True))
+
+
+def planned(project: Project, *rates: float) -> list[Experiment]:
+    """Experiments with these learning rates, of the tiny data set, which this process knows not."""
+    text = project.read("params.yaml")
+    assert text.count("\n  lr: 0.1\n") == 1
+    return [
+        dataclasses.replace(each, params=text.replace("  lr: 0.1\n", f"  lr: {rate}\n").encode())
+        for rate in rates
+        for each in grid.plan([f"train.lr={rate}"], None, ROOT / "params.yaml")
+    ]
+
+
+def test_what_is_read_of_dvc_lock_is_what_yaml_reads() -> None:
+    text = (ROOT / "dvc.lock").read_text(encoding="utf-8")
+    found = {
+        name: (stage.deps, stage.params, stage.outs)
+        for name, stage in experiments._stages(text).items()
+    }
+    assert found == {
+        name: (
+            {dep["path"]: dep["md5"] for dep in stage["deps"]},
+            stage["params"]["params.yaml"],
+            {out["path"]: out["md5"] for out in stage["outs"]},
+        )
+        for name, stage in yaml.safe_load(text)["stages"].items()
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: 1\n# of b\nb:\n  # within\n  c: [1, 2]\n\nd:\n- e\n",
+        "---\na: 1\n",
+        "'a': 1\nb: 2\n",
+        "{a: 1,\nb: 2}\n",
+        "a: 1",
+        "",
+    ],
+)
+def test_values_are_those_of_the_whole_file_however_it_is_written(text: str) -> None:
+    assert experiments._values(text.encode()) == (yaml.safe_load(text) or {})
+
+
+def test_an_experiment_is_found_as_it_was_kept_with_two_processes_of_git(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = project.folder
+    snapshot = experiments.take_snapshot(root)
+    first, second, third = planned(project, 0.2, 0.3, 0.4)
+    outcome = Committed(root).made_up(first)
+    experiments.record(root, snapshot, outcome)
+    experiments.record(
+        root, snapshot, Outcome(second, 1.0, {}, problem="error: no\nwhere: here", diverged=True)
+    )
+    started = []
+    run = subprocess.run
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        started.append(arguments)
+        return run(*arguments, **options)
+
+    monkeypatch.setattr(subprocess, "run", counted)
+    found = experiments.finished(root, snapshot, first)
+
+    assert len(started) == 2
+    assert isinstance(found, Result)
+    files = {name: content for name, content in outcome.files.items() if content}
+    assert f'"accuracy": {found.accuracy}' in files[experiments.EVALUATION].decode()
+    assert found.predictions.to_csv(index=False).encode() == files[experiments.PREDICTIONS]
+    assert found.seconds == 1.0
+    assert experiments.finished(root, snapshot, second) == Divergence(
+        second, "error: no\nwhere: here"
+    )
+    assert experiments.finished(root, snapshot, third) is None
+
+
+def test_an_experiment_whose_lock_is_of_other_parameters_is_not_found(project: Project) -> None:
+    root = project.folder
+    snapshot = experiments.take_snapshot(root)
+    first, second = planned(project, 0.2, 0.3)
+    files = Committed(root).made_up(second).files
+    experiments.record(root, snapshot, Outcome(first, 1.0, files))
+
+    assert experiments.finished(root, snapshot, first) is None
+    mixed = ["stage test_report", "stage train"]
+    assert experiments.in_the_way(root, snapshot, first) == mixed
+
+
+def test_git_leaves_out_what_it_has_not(project: Project) -> None:
+    found = git.contents(["HEAD:params.yaml", "HEAD:no such", "refs/none"], cwd=project.folder)
+    assert found.keys() == {"HEAD:params.yaml"}
+    sha, content = found["HEAD:params.yaml"]
+    assert content == (project.folder / "params.yaml").read_bytes()
+    assert sha == project.must("git", "rev-parse", "HEAD:params.yaml").strip()
