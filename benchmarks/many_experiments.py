@@ -20,13 +20,13 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 
+from benchmarks.growth import Growth
 from benchmarks.pipeline import peak_memory, run, seconds
 from core import strict_yaml
 from core.params import PARAMS_FILE
@@ -39,9 +39,6 @@ SEEDS = 5  # of each recipe
 FLIPPED = 0.02  # share of the predictions in which an experiment differs from the committed run
 NOISE = 0.02  # standard deviation by which its probabilities do
 TEST_PREDICTIONS = "metrics/test_predictions.csv"
-WIDTH = 50  # of the names of the lines
-
-Value = TypeVar("Value")
 
 
 def main() -> None:
@@ -57,9 +54,7 @@ def main() -> None:
         team = Team(Path(folder), arguments.seeds)
         for size in sizes:
             team.grow(size)
-    print(f"{'experiments':<{WIDTH}}" + "".join(f"{size:>9,}" for size in sizes))
-    for line, figures in team.table.items():
-        print(f"{line:<{WIDTH}}" + "".join(f"{figure:>9}" for figure in figures))
+    team.growth.print("experiments", more=1)
 
 
 class Team:
@@ -75,7 +70,7 @@ class Team:
         self.seeds = seeds
         self.clone = folder / "clone"
         self.shared = f"file://{folder}/team.git"  # git speaks as it does over a network
-        self.table: dict[str, list[str]] = {}  # for each line its figures, one a size
+        self.growth = Growth()
         run("git", "clone", "--quiet", ".", str(self.clone), cwd=Path.cwd())
         run("dvc", "repro", cwd=self.clone)
         run("git", "checkout", "--quiet", ".", cwd=self.clone)
@@ -90,6 +85,7 @@ class Team:
 
     def grow(self, size: int) -> None:
         """Keep as many experiments as `size`, and measure everything."""
+        self.growth.at(size)
         rates = ",".join(f"{number / 1000}" for number in range(1, size // self.seeds + 1))
         planned = self.plan(rates)
         self.keep([each for each in planned if each.name not in self.names])
@@ -112,42 +108,44 @@ class Team:
             experiments.record(self.clone, self.snapshot, outcome)
             taken += time.perf_counter() - start
             self.names.add(experiment.name)
-        self.note("keep one in git, s", taken / len(new), 3)
+        self.growth.note("keep one in git, s", taken / len(new))
         grown = size_of(self.clone / ".git") - before
-        self.note("one in git, uncompacted, MB", grown / len(new) / 1e6, 3)
+        self.growth.note("one in git, uncompacted, MB", grown / len(new) / 1e6)
 
     def compare(self, rates: str) -> None:
         """Compare all, part by part and by the command."""
-        planned = self.timed("compare: plan, s", lambda: self.plan(rates))
-        found = self.timed(
+        planned = self.growth.timed("compare: plan, s", lambda: self.plan(rates))
+        found = self.growth.timed(
             "compare: find and read, s",
             lambda: [experiments.finished(self.clone, self.snapshot, each) for each in planned],
         )
         results = [each for each in found if isinstance(each, Result | Divergence)]
         assert len(results) == len(planned), "an experiment was not found again"
-        comparison = self.timed("compare: rank, s", lambda: ranking.compare(planned, results))
-        self.timed("compare: page, s", lambda: compare_page.page(comparison, ""))
-        self.timed("compare: picture, s", lambda: compare_page.picture(comparison))
+        comparison = self.growth.timed(
+            "compare: rank, s", lambda: ranking.compare(planned, results)
+        )
+        self.growth.timed("compare: page, s", lambda: compare_page.page(comparison, ""))
+        self.growth.timed("compare: picture, s", lambda: compare_page.picture(comparison))
         words = ("-m", "tools.compare", f"train.lr={rates}", "--seeds", str(self.seeds))
         command = "python -m tools.compare, nothing to run"
-        memory = self.timed(f"{command}, s", lambda: peak_memory(*words, cwd=self.clone))
-        self.note(f"{command}, MB of memory", memory / 1e6, 0)
+        memory = self.growth.timed(f"{command}, s", lambda: peak_memory(*words, cwd=self.clone))
+        self.growth.note(f"{command}, MB of memory", memory / 1e6)
         page = (self.clone / "reports/compare.html").stat().st_size
-        self.note("its page, MB", page / 1e6)
+        self.growth.note("its page, MB", page / 1e6)
 
     def show(self) -> None:
         """List all with DVC."""
         for line in ("dvc exp show, s", "dvc exp show, again, s"):
-            self.note(line, seconds("dvc", "exp", "show", "--csv", cwd=self.clone))
+            self.growth.note(line, seconds("dvc", "exp", "show", "--csv", cwd=self.clone))
 
     def share(self, size: int) -> None:
         """Push all that are new, and then one more."""
         push = ("dvc", "exp", "push", "origin")
-        self.note("dvc exp push --no-cache, s", seconds(*push, "--no-cache", cwd=self.clone))
-        self.note("dvc exp push, the cache, s", seconds(*push, cwd=self.clone))
+        self.growth.note("dvc exp push --no-cache, s", seconds(*push, "--no-cache", cwd=self.clone))
+        self.growth.note("dvc exp push, the cache, s", seconds(*push, cwd=self.clone))
         more, *_ = self.plan(f"{1 + size / 1e6}")
         experiments.record(self.clone, self.snapshot, self.committed.made_up(more))
-        self.note("dvc exp push, one more, s", seconds(*push, more.name, cwd=self.clone))
+        self.growth.note("dvc exp push, one more, s", seconds(*push, more.name, cwd=self.clone))
         run("dvc", "exp", "remove", more.name, cwd=self.clone)
         ref = f":{experiments.FINISHED}/{self.snapshot.baseline[:2]}/{self.snapshot.baseline[2:]}"
         run("git", "push", "--quiet", "origin", f"{ref}/{more.name}", cwd=self.clone)
@@ -155,35 +153,26 @@ class Team:
     def join(self) -> None:
         """Clone what the team shares, and fetch all experiments."""
         listed = git.run("ls-remote", self.shared)
-        self.note("refs in the shared repository", len(listed.splitlines()), 0)
-        self.note("git ls-remote, kB", len(listed) / 1e3)
+        self.growth.note("refs in the shared repository", len(listed.splitlines()))
+        self.growth.note("git ls-remote, kB", len(listed) / 1e3)
         other = self.folder / "other"
         clone = ("git", "clone", "--quiet", self.shared, str(other))
-        self.note("git clone, s", seconds(*clone, cwd=self.folder), 2)
-        self.note("dvc exp list origin, s", seconds("dvc", "exp", "list", "origin", cwd=other))
+        self.growth.note("git clone, s", seconds(*clone, cwd=self.folder))
+        self.growth.note(
+            "dvc exp list origin, s", seconds("dvc", "exp", "list", "origin", cwd=other)
+        )
         refs = f"{experiments.FINISHED}/*:{experiments.FINISHED}/*"
         fetch = ("git", "fetch", "--quiet", "origin", refs)
-        self.note("git fetch of all experiments, s", seconds(*fetch, cwd=other), 2)
+        self.growth.note("git fetch of all experiments, s", seconds(*fetch, cwd=other))
         shutil.rmtree(other)
 
     def tidy_up(self) -> None:
         """Compact the repository, and weigh it."""
         for line in (".git, MB", ".git after git gc, MB"):
-            self.note(line, size_of(self.clone / ".git") / 1e6)
+            self.growth.note(line, size_of(self.clone / ".git") / 1e6)
             if line == ".git, MB":
-                self.note("git gc, s", seconds("git", "gc", "--quiet", cwd=self.clone))
-        self.note("DVC's cache, MB", size_of(self.clone / ".dvc/cache") / 1e6, 0)
-
-    def timed(self, line: str, call: Callable[[], Value]) -> Value:
-        """Note how long a call takes, and return what it does."""
-        start = time.perf_counter()
-        value = call()
-        self.note(line, time.perf_counter() - start, 2)
-        return value
-
-    def note(self, line: str, figure: float, digits: int = 1) -> None:
-        """Note a figure of the size at hand."""
-        self.table.setdefault(line, []).append(f"{figure:,.{digits}f}")
+                self.growth.note("git gc, s", seconds("git", "gc", "--quiet", cwd=self.clone))
+        self.growth.note("DVC's cache, MB", size_of(self.clone / ".dvc/cache") / 1e6)
 
 
 class Committed:

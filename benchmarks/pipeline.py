@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks import side_by_side
 from benchmarks.mnist import MIRROR, SPLIT
@@ -89,14 +90,29 @@ def seconds(*command: str, cwd: Path) -> float:
 
 def peak_memory(*arguments: str, cwd: Path) -> int:
     """Return the largest resident size, in bytes, of one Python process."""
+    return cost(*arguments, cwd=cwd).memory
+
+
+class Cost(NamedTuple):
+    """What a process took."""
+
+    seconds: float
+    memory: int  # the largest resident size, in bytes
+
+
+def cost(*arguments: str, cwd: Path) -> Cost:
+    """Run a Python process and return what it took."""
     program = (
-        "import resource, subprocess, sys; "
+        "import resource, subprocess, sys, time; "
+        "start = time.perf_counter(); "
         "subprocess.run([sys.executable, *sys.argv[1:]], check=True, capture_output=True); "
-        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+        "seconds = time.perf_counter() - start; "
+        "print(seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
     )
     command = [sys.executable, "-c", program, *arguments]
     done = subprocess.run(command, cwd=cwd, check=True, capture_output=True, text=True)
-    return int(done.stdout) * 1024  # Linux counts in KiB
+    seconds, memory = done.stdout.split()
+    return Cost(float(seconds), int(memory) * 1024)  # Linux counts in KiB
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
-"""How time and memory grow with the data: 1, 3 and 10 times MNIST, and more than fits.
+"""How time, memory and DVC's part grow with the images: 1, 3, 10 and 30 times MNIST.
 
     python -m benchmarks.scale
 
-MNIST's training images are repeated, each time with other noise, and lie in a
-temporary folder as the files that stages/train.py maps. Timed are the steps of
-an epoch and then the measurement of all images, as the stage takes both, with
-portable numerics. The memory is the peak of the process's resident size, above
-that after `import torch`; mapped pages of the images count.
+MNIST's training images are repeated, each time with other noise, in a clone of
+the project that is removed in the end. There the stages run as commands, train
+for one epoch; then DVC takes what they wrote into its cache (`dvc commit`), is
+asked whether anything changed, and copies it. Of train, the steps of the epoch
+and one measurement of all images are also timed apart, and its memory above that
+after `import torch`. Memory is the largest resident size of the process; mapped
+pages of the images count.
 
 The last line trains where the process may not allocate more than half the size
 of the images (RLIMIT_DATA), beyond what PyTorch takes. Mapped pages do not count
@@ -15,87 +17,154 @@ it shows that no copy is made, not how slow a disk is.
 """
 
 import argparse
+import hashlib
 import json
+import os
 import resource
 import shutil
-import statistics
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks import side_by_side
-from benchmarks.mnist import RAW
-from core import arrays, numerics, splitting
+from benchmarks import pipeline, side_by_side
+from benchmarks.growth import Growth
+from benchmarks.mnist import RAW, SPLIT
+from core import arrays, numerics, provenance, splitting
 
-SIZES = (1, 3, 10)  # times MNIST
+SIZES = (1, 3, 10, 30)  # times MNIST
 LARGE = 64  # times MNIST: 3.0 GB
 NOISE = 8  # of 255, at most
 NO_LIMIT = 0
+STAGES = ("split", "train", "evaluate")  # what reads the training images, or their labels
+IMAGES = RAW / "train_images.npy"
+VAL_PREDICTIONS = Path("metrics/val_predictions.csv")
 
 
 def main() -> None:
-    """Measure each size in a process of its own and print how it grows."""
+    """Measure each size and print how it grows."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--rounds", type=int, default=3, help="times each size runs")
-    parser.add_argument("--model", default="logistic_regression", help="a name in core/models.py")
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="times MNIST")
     parser.add_argument("--large", type=int, default=LARGE, help="times MNIST, limited; 0: none")
-    parser.add_argument("--variant", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--variant", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.variant:
-        folder, model, limit = arguments.variant
-        print(json.dumps(train(Path(folder), model, int(limit))))
+        folder, limit = arguments.variant
+        print(json.dumps(train(Path(folder), int(limit))))
         return
 
-    print(f"{arguments.model}, medians of {arguments.rounds} runs")
-    print("size   images  MB pixels  s of steps  of measuring  time / linear  memory / pixels")
-    alone = 0.0  # seconds an image at the first size
-    growth = []  # bytes of pixels, bytes of memory
+    growth = Growth()
     for size in arguments.sizes:
-        runs = measured(size, arguments.model, arguments.rounds, limited=False)
-        steps, measuring = ([run[name] for run in runs] for name in ("steps", "measuring"))
-        an_image = (min(steps) + min(measuring)) / runs[0]["images"]
-        alone = alone or an_image
-        growth.append((runs[0]["bytes"], statistics.median(run["memory"] for run in runs)))
-        memory = growth[-1][1] / growth[-1][0]
-        print(
-            f"{size:>3}×  {runs[0]['images']:>7,.0f}  {runs[0]['bytes'] / 1e6:>9,.0f}  "
-            f"{statistics.median(steps):>10.2f}  {statistics.median(measuring):>12.2f}  "
-            f"{an_image / alone:>13.2f}  {memory:>15.2f}"
-        )
-    if len(growth) > 1:
-        (pixels, memory), (more_pixels, more_memory) = growth[0], growth[-1]
-        slope = (more_memory - memory) / (more_pixels - pixels)
-        print(f"each byte of pixels more takes {slope:.2f} bytes of memory more")
+        with tempfile.TemporaryDirectory() as name:
+            clone = prepare(Path(name), size)
+            growth.at(len(np.load(clone / IMAGES, mmap_mode="r")))
+            for _ in range(arguments.rounds):
+                run_stages(growth, clone)
+                train_alone(growth, clone)
+                hand_to_dvc(growth, clone)
+    growth.print("images", more=1_000_000)
     if arguments.large:
-        [run] = measured(arguments.large, arguments.model, 1, limited=True)
+        with tempfile.TemporaryDirectory() as name:
+            pixels = write(Path(name), arguments.large)
+            run = side_by_side.run("benchmarks.scale", (name, str(pixels // 2)))
         print(
-            f"{arguments.large}× ({run['bytes'] / 1e6:,.0f} MB) with at most "
-            f"{run['bytes'] / 2e6:,.0f} MB to allocate: {run['steps']:.1f} s of steps, "
-            f"{run['measuring']:.1f} s of measuring"
+            f"{arguments.large}× ({pixels / 1e6:,.0f} MB) with at most {pixels / 2e6:,.0f} MB "
+            f"to allocate: {run['steps']:.1f} s of steps, {run['measuring']:.1f} s of measuring"
         )
 
 
-def measured(size: int, model: str, rounds: int, *, limited: bool) -> list[dict[str, float]]:
-    """Write the data of one size, train on it, and remove it."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        pixels = write(folder, size)
-        variant = (name, model, str(pixels // 2 if limited else NO_LIMIT))
-        return [side_by_side.run("benchmarks.scale", variant) for _ in range(rounds)]
+def prepare(folder: Path, times: int) -> Path:
+    """Clone the project and write data of a size into it."""
+    clone = folder / "clone"
+    pipeline.run("git", "clone", "--quiet", ".", str(clone), cwd=Path.cwd())
+    params = clone / "params.yaml"
+    params.write_text(params.read_text().replace("\n  epochs: 5\n", "\n  epochs: 1\n"))
+    for name in ("test_images.npy", "test_labels.npy"):
+        (clone / RAW).mkdir(parents=True, exist_ok=True)
+        shutil.copy(RAW / name, clone / RAW)
+    write(clone, times)
+    remote = ("--local", "--default", "shared", f"{folder}/remote")
+    pipeline.run("dvc", "remote", "add", *remote, cwd=clone)
+    return clone
 
 
-def write(folder: Path, times: int) -> int:
-    """Write MNIST's training set, repeated with noise, and a split; return the bytes of pixels."""
+def run_stages(growth: Growth, clone: Path) -> None:
+    """Run the stages by hand, each a process, and note what they took and wrote."""
+    for stage in STAGES:
+        taken = pipeline.cost("-m", f"stages.{stage}", cwd=clone)
+        growth.note(f"{stage}, s", taken.seconds)
+        growth.note(f"{stage}, MB of memory", taken.memory / 1e6)
+    growth.note("images, MB", size_of(clone / IMAGES) / 1e6)
+    growth.note("labels and indices, MB", sum(map(size_of, indexing(clone))) / 1e6)
+    growth.note("val_predictions.csv, in git, MB", size_of(clone / VAL_PREDICTIONS) / 1e6)
+
+
+def train_alone(growth: Growth, clone: Path) -> None:
+    """Note the parts of train, in a process of their own."""
+    run = side_by_side.run("benchmarks.scale", (str(clone), str(NO_LIMIT)))
+    growth.note("train: the steps of an epoch, s", run["steps"])
+    growth.note("train: measuring all images, s", run["measuring"])
+    growth.note("train: memory above torch, MB", run["memory"] / 1e6)
+    images = clone / IMAGES
+    growth.timed("MD5 of the images, s", lambda: provenance.md5(images))
+    with images.open("rb") as file:
+        growth.timed("SHA-256 of the images, s", lambda: hashlib.file_digest(file, "sha256"))
+
+
+def hand_to_dvc(growth: Growth, clone: Path) -> None:
+    """Let DVC take the data into an empty cache, ask it, and copy them to a remote and back."""
+
+    def note(line: str, *command: str) -> None:
+        growth.note(f"{line}, s", pipeline.seconds("dvc", *command, cwd=clone))
+
+    for left in (clone / ".dvc/cache", clone.parent / "remote"):
+        shutil.rmtree(left, ignore_errors=True)
+    pipeline.run("git", "checkout", "--quiet", "dvc.lock", cwd=clone)
+    touch(clone)
+    note("dvc commit: hash and copy to the cache", "commit", "--force", "download", *STAGES)
+    note("dvc repro, nothing to do", "repro", "evaluate")
+    touch(clone)
+    note("dvc status, the files touched: hash again", "status", "evaluate")
+    note("dvc push, to a folder", "push", "evaluate", "--with-deps")
+    (clone / IMAGES).unlink()
+    note("dvc checkout of the images: copy", "checkout", str(IMAGES))
+
+
+def touch(clone: Path) -> None:
+    """Give the data another time, so that DVC does not take their hashes for known."""
+    for path in (clone / IMAGES, *indexing(clone)):
+        os.utime(path)
+
+
+def indexing(clone: Path) -> list[Path]:
+    """Return the files that grow with the images beside them."""
+    names = (SPLIT / "train_indices.npy", SPLIT / "val_indices.npy", RAW / "train_labels.npy")
+    return [clone / name for name in names]
+
+
+def size_of(path: Path) -> int:
+    """Return the bytes of a file."""
+    return path.stat().st_size
+
+
+def write(root: Path, times: int) -> int:
+    """Write MNIST's training set, repeated with noise, and a split; return the bytes of pixels.
+
+    Args:
+        root: of a project; they go where its stages read them.
+        times: how often.
+    """
     images, labels, _ = arrays.read_labelled_images(
         RAW / "train_images.npy", RAW / "train_labels.npy", RAW / "classes.json"
     )
     count = len(images)
+    for folder in (root / RAW, root / SPLIT):
+        folder.mkdir(parents=True, exist_ok=True)
     # A copy at a time, so that this needs no more memory than what it measures.
     repeated = np.lib.format.open_memmap(
-        folder / "train_images.npy", "w+", np.uint8, (times * count, *images.shape[1:])
+        root / IMAGES, "w+", np.uint8, (times * count, *images.shape[1:])
     )
     generator = np.random.default_rng(0)
     for number in range(times):
@@ -103,15 +172,15 @@ def write(folder: Path, times: int) -> int:
         noisy = np.where(images > 255 - NOISE, images, images + noise)
         repeated[number * count : (number + 1) * count] = noisy
     repeated.flush()
-    arrays.write(folder / "train_labels.npy", np.tile(labels, times))
-    shutil.copy(RAW / "classes.json", folder)
+    arrays.write(root / RAW / "train_labels.npy", np.tile(labels, times))
+    shutil.copy(RAW / "classes.json", root / RAW)
     dealt = splitting.split(np.tile(labels, times), seed=0, val_fraction=0.2)
-    arrays.write(folder / "train_indices.npy", dealt.train_indices)
-    arrays.write(folder / "val_indices.npy", dealt.val_indices)
+    arrays.write(root / SPLIT / "train_indices.npy", dealt.train_indices)
+    arrays.write(root / SPLIT / "val_indices.npy", dealt.val_indices)
     return repeated.nbytes
 
 
-def train(folder: Path, model: str, limit: int) -> dict[str, float]:
+def train(root: Path, limit: int) -> dict[str, float]:
     """Take an epoch's steps and measure all images, in this process."""
     numerics.pin("portable", None)
     import torch  # noqa: F401
@@ -124,8 +193,8 @@ def train(folder: Path, model: str, limit: int) -> dict[str, float]:
     if limit:
         most = memory("VmData") + limit
         resource.setrlimit(resource.RLIMIT_DATA, (most, most))
-    data = workload.load(folder, folder)
-    training = workload.start(data, "portable", None, model={"name": model})
+    data = workload.load(root / RAW, root / SPLIT)
+    training = workload.start(data, "portable", None)
     start = time.perf_counter()
     workload.train_epoch(training, data)
     middle = time.perf_counter()
@@ -135,7 +204,6 @@ def train(folder: Path, model: str, limit: int) -> dict[str, float]:
         "steps": middle - start,
         "measuring": time.perf_counter() - middle,
         "images": len(data.images),
-        "bytes": data.images.nbytes,
         "memory": memory("VmHWM") - before,
     }
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.mnist import RAW, SPLIT
-from core import models, numerics, params, tensors
+from core import distributed, models, numerics, params, tensors
+from core.distributed import DistributedWorkers, Processes
 from core.tensors import TrainingSet
 from core.training import Training, plan_epoch, take_steps
-from core.workers import Workers
 
 
 def load(raw: Path = RAW, split: Path = SPLIT) -> TrainingSet:
@@ -35,6 +35,7 @@ def start(
     *,
     model: Mapping[str, Any] | None = None,
     train: Mapping[str, Any] | None = None,
+    processes: Processes = distributed.ALONE,
 ) -> Training:
     """Build a model and its training.
 
@@ -45,6 +46,7 @@ def start(
         threads: how many compute; None means one for each processor.
         model: what differs from the section `model` of params.yaml.
         train: what differs from its section `train`.
+        processes: those that train the model together, this one among them.
     """
     given = params.check()
     model_settings = given.model.model_copy(update=model)
@@ -56,8 +58,8 @@ def start(
     if model_settings.standardize:
         models.standardize(network, data.images, data.train_indices)
     calls = numerics.calls_at_once(kind, threads, settings.shards)
-    workers = Workers(calls, max(1, torch.get_num_threads() // calls))
-    return Training(network.to(settings.device), settings, workers)
+    workers = DistributedWorkers(processes, calls, max(1, torch.get_num_threads() // calls))
+    return Training(network.to(settings.device), settings, workers, processes)
 
 
 def train_epoch(training: Training, data: TrainingSet, *, epoch: int = 1) -> list[Tensor]:

@@ -83,17 +83,16 @@ def test_images_are_trained_on_where_half_of_them_could_be_allocated(
         "print(scale.write(Path(sys.argv[1]), 3))",
         str(tmp_path),
     )
-    images = np.load(tmp_path / "train_images.npy", mmap_mode="r")
-    labels = np.load(tmp_path / "train_labels.npy")
+    images = np.load(tmp_path / "data/raw/train_images.npy", mmap_mode="r")
+    labels = np.load(tmp_path / "data/raw/train_labels.npy")
     assert int(written) == images.nbytes == 3 * 60_000 * 784
     assert labels[60_000:60_005].tolist() == [5, 0, 4, 1, 9]
     apart = images[60_000].astype(int) - images[0]
     assert 0 < np.abs(apart).max() < 8
 
-    names = (str(tmp_path), "logistic_regression")
-    done = variant(project, "scale", *names, str(images.nbytes // 2))
+    done = variant(project, "scale", str(tmp_path), str(images.nbytes // 2))
     assert done["images"] == 3 * 60_000
-    command = ("python", "-m", "benchmarks.scale", "--variant", *names, "1000000")
+    command = ("python", "-m", "benchmarks.scale", "--variant", str(tmp_path), "1000000")
     assert project.run(*command).returncode != 0, "the limit holds nothing back"
 
 
