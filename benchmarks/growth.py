@@ -57,24 +57,26 @@ class Growth:
 
     def spread(self) -> str:
         """Say how far the runs of one measure lie apart at most."""
-        apart = {
-            (max(taken) - min(taken)) / statistics.median(taken): (line, size)
+        apart = [
+            ((max(taken) - min(taken)) / statistics.median(taken), line, size)
             for line, runs in self.figures.items()
             for size, taken in runs.items()
             if statistics.median(taken) > 0
-        }
+        ]
         rounds = max(len(taken) for runs in self.figures.values() for taken in runs.values())
         if rounds == 1:
             return "one run each"
-        line, size = apart[max(apart)]
+        share, line, size = max(apart)
         return (
-            f"medians of {rounds} runs, which lie at most {max(apart):.0%} of them apart "
+            f"medians of {rounds} runs, which lie at most {share:.0%} of them apart "
             f"({line}, at {size:,})"
         )
 
 
 def written(figure: float) -> str:
-    """Write a figure with three digits, all of those before the point, and at most four after."""
-    before = len(f"{abs(figure):.0f}") if abs(figure) >= 1 else 0
-    digits = max(0, 3 - before) if abs(figure) >= 0.1 or not figure else 4
+    """Write a figure with three digits, all before the point, and at most four after it."""
+    if isinstance(figure, int):
+        return f"{figure:,}"
+    before = len(str(int(abs(figure)))) if abs(figure) >= 1 else 0
+    digits = max(0, 3 - before) if abs(figure) >= 0.1 else 4
     return f"{figure:,.{digits}f}"

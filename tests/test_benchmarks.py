@@ -1,6 +1,7 @@
 """The programs of the benchmarks, run quickly on the bundled MNIST."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.growth import WIDTH
 from benchmarks.time_to_accuracy import until_goal
 from tests.project import Project, copy_project
 
@@ -101,3 +103,64 @@ def test_without_a_gpu_its_benchmark_says_so_in_a_line(project: Project) -> None
     done = project.run("python", "-m", "benchmarks.gpu")
     assert done.returncode == 1
     assert done.stderr == "PyTorch finds no GPU here: this benchmark needs one\n"
+
+
+@pytest.fixture
+def small(built: Project, tmp_path: Path) -> Project:
+    """A copy of a tiny project that ran, of 400 images."""
+    return Project(shutil.copytree(built.folder, tmp_path / "small", symlinks=True))
+
+
+def lines(printed: str) -> dict[str, list[str]]:
+    """The figures of each line of a table, by its name."""
+    cut = [(line[:WIDTH].strip(), line[WIDTH:].split()) for line in printed.splitlines()]
+    return dict(cut)
+
+
+def test_what_grows_with_the_images_is_measured(small: Project) -> None:
+    printed = small.must(
+        "python", "-m", "benchmarks.scale", "--sizes", "1", "2", "--rounds", "1", "--large", "0"
+    )
+    found = lines(printed)
+    assert found["images"][:2] == ["400", "800"]
+    assert found["images, MB"] == ["0.314", "0.627", "784"]
+    # A label and an index for each image, 8 bytes, and three headers of 128.
+    assert found["labels and indices, MB"] == ["0.0068", "0.0132", "16.0"]
+    for line in ("train, s", "train, MB of memory", "dvc commit: hash and copy to the cache, s"):
+        assert all(float(figure) > 0.3 for figure in found[line][:2]), line
+    assert small.must("git", "status", "--porcelain") == ""
+
+
+def test_what_grows_with_the_files_is_measured(small: Project) -> None:
+    printed = small.must("python", "-m", "benchmarks.many_files", "--sizes", "10", "20")
+    found = lines(printed)
+    assert found["files"][:2] == ["10", "20"]
+    assert found["the images, MB"] == ["0.0078", "0.0157", "0.784"]
+    assert float(found["dvc add, one image changed, s"][1]) > 0.1
+
+
+def test_what_grows_with_the_experiments_is_measured(small: Project) -> None:
+    printed = small.must(
+        "python", "-m", "benchmarks.many_experiments", "--sizes", "2", "4", "--seeds", "2"
+    )
+    found = lines(printed)
+    assert found["experiments"][:2] == ["2", "4"]
+    assert found["refs in the shared repository"] == ["4", "6", "1.00"]  # HEAD and main
+    assert float(found["python -m tools.compare, nothing to run, s"][1]) > 0.3
+    assert small.must("git", "for-each-ref", "refs/exps") == ""
+
+
+def test_processes_are_timed_like_as_many_shards_and_end_with_their_bits(small: Project) -> None:
+    words = ("--rounds", "1", "--images", "120", "--models", "logistic_regression")
+    printed = small.must("python", "-m", "benchmarks.processes", *words)
+    rows = [line.split() for line in printed.splitlines()[2:]]
+    assert [row[3:5] for row in rows] == [
+        ["1", "processes"],
+        ["2", "shards"],
+        ["4", "shards"],
+        ["2", "processes"],
+        ["4", "processes"],
+    ]
+    alone, *others = (row[-1] for row in rows)
+    assert others[:2] == others[2:]
+    assert len({alone, *others}) == 3
