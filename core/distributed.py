@@ -193,6 +193,11 @@ class DistributedWorkers(Workers):
     def map(self, function: Callable[..., Result], *arguments: Iterable[Any]) -> Iterator[Result]:
         """Call `function` as the built-in `map` does; what it returns is copied to the CPU."""
         rank, count = self.processes.rank, self.processes.count
+        if count == 1:
+            # One by one: results that all are kept split the freed memory of their batches,
+            # so that the next batch does not fit: measuring took a second copy of all images.
+            yield from super().map(function, *arguments)
+            return
         calls = list(zip(*arguments, strict=True))
         own = list(super().map(lambda call: function(*call), calls[rank::count]))
         results = self.processes.gathered_objects(own)

@@ -5,6 +5,8 @@ import threading
 import pytest
 import torch
 
+from core import distributed
+from core.distributed import DistributedWorkers
 from core.workers import ALONE, Workers
 
 
@@ -24,6 +26,20 @@ def test_as_many_calls_run_at_once_as_there_are_workers() -> None:
     meeting = threading.Barrier(3, timeout=30)  # breaks unless three wait at once
 
     assert len(list(Workers(3).map(lambda _: meeting.wait(), range(6)))) == 6
+
+
+def test_one_process_hands_out_each_result_before_it_makes_the_next() -> None:
+    made: list[int] = []
+
+    def call(number: int) -> int:
+        made.append(number)
+        return number
+
+    results = DistributedWorkers(distributed.ALONE, 1).map(call, range(6))
+
+    # Kept until the end, each result would keep the memory of its batch from being used again.
+    assert (next(results), made) == (0, [0])
+    assert list(results) == [1, 2, 3, 4, 5]
 
 
 def test_one_worker_is_the_thread_of_the_caller() -> None:
