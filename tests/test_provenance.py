@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dvc.utils.serialize import dumps_yaml
 
 from core import provenance
 from core.errors import DataError
@@ -211,6 +212,22 @@ def test_the_sums_are_those_that_yaml_reads_in_the_lock(rebuilt: Project) -> Non
             for stage in yaml.safe_load(text)["stages"].values()
             for output in stage["outs"]
         }
+
+
+@pytest.mark.parametrize(
+    "md5",
+    [
+        "9610756238294460e255179339182206",  # could be a number; metrics/history.csv had it
+        "12345678901234567890123456789012",
+        "00000000000000000000000000000000",
+        "01234567012345670123456701234567",
+        "5d41402abc4b2a76b9719d911017c592",
+    ],
+)
+def test_a_sum_that_could_be_a_number_is_read_as_dvc_writes_it(md5: str) -> None:
+    out = {"path": "a.npy", "hash": "md5", "md5": md5, "size": 5}
+    text = dumps_yaml({"schema": "2.0", "stages": {"one": {"cmd": "true", "outs": [out]}}})
+    assert provenance.outputs(text) == {"a.npy": md5}
 
 
 LOCK = """\
