@@ -19,7 +19,7 @@ CALL = "python -m tools.compare train.lr=0.1,0.2 --seeds 2"
 
 def experiment(lr: float, seed: int) -> Experiment:
     return Experiment(
-        f"lr-{lr}-seed-{seed}", f"lr-{lr}", {"train.lr": lr}, seed, "portable", 1, b""
+        f"lr-{lr}-seed-{seed}", f"lr-{lr}", {"train.lr": lr}, seed, "portable", 1, "cpu", b""
     )
 
 
@@ -130,7 +130,7 @@ def test_values_within_a_factor_of_ten_and_names_have_no_logarithmic_axis() -> N
     assert "type" not in near["scale"]
     named = [
         Result(
-            Experiment(n, n, {"train.keep": n}, 1, "portable", 1, b""),
+            Experiment(n, n, {"train.keep": n}, 1, "portable", 1, "cpu", b""),
             1,
             1,
             one.history,

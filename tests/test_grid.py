@@ -8,8 +8,8 @@ import yaml
 
 from core import numerics
 from core.errors import ParamsError
+from tools.executors import jobs_that_fit
 from tools.grid import Experiment, plan, written
-from tools.running import jobs_that_fit
 
 ROOT = Path(__file__).resolve().parents[1]
 PARAMS = ROOT / "params.yaml"
@@ -88,7 +88,7 @@ def test_as_many_run_at_a_time_as_fit_if_all_were_as_large_as_the_largest(
     monkeypatch: pytest.MonkeyPatch, processors: list[int | None], jobs: int
 ) -> None:
     monkeypatch.setattr(numerics, "processors", lambda: 8)
-    experiments = [Experiment("n", "n", {}, 1, "fast", each, b"") for each in processors]
+    experiments = [Experiment("n", "n", {}, 1, "fast", each, "cpu", b"") for each in processors]
     assert jobs_that_fit(experiments) == jobs
 
 

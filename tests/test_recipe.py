@@ -196,7 +196,7 @@ def test_a_recipe_that_there_is_not_is_told_with_the_nearest(name: str) -> None:
 
 
 def result(seed: int, accuracy: float, seconds: float | None) -> Result:
-    experiment = Experiment(f"mlp-seed-{seed}", "mlp", {}, seed, "portable", 1, b"")
+    experiment = Experiment(f"mlp-seed-{seed}", "mlp", {}, seed, "portable", 1, "cpu", b"")
     nothing = pd.DataFrame()
     return Result(experiment, 0.1, accuracy, nothing, nothing, seconds)
 

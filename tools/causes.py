@@ -1,7 +1,7 @@
 """Guesses why a rebuild gave other bytes."""
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 
 from packaging.requirements import Requirement
@@ -70,3 +70,16 @@ def other_packages(requirements: str) -> Iterator[str]:
             continue  # one that a stage needs would have stopped it
         if not pinned.specifier.contains(installed, prereleases=True):
             yield f"{pinned.name} {installed} (locked {str(pinned.specifier).lstrip('=')})"
+
+
+def missing_packages(names: Iterable[str]) -> list[str]:
+    """Return those of the packages that are not installed."""
+    return [name for name in names if not _is_installed(name)]
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

@@ -21,7 +21,7 @@ from core import files
 from core.errors import SetupError
 from core.params import PARAMS_FILE
 from core.runner import run
-from tools import compare_page, experiments, grid, recipe_files, running
+from tools import compare_page, executors, experiments, grid, recipe_files, running
 from tools.ranking import Comparison, compare
 
 PAGE = Path("reports/compare.html")
@@ -41,7 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(
-    settings: list[str], recipes: str | None, seeds: int | None, jobs: int | None, force: bool
+    settings: list[str],
+    recipes: str | None,
+    seeds: int | None,
+    jobs: int | None,
+    force: bool,
+    ray: str | None,
 ) -> None:
     """Run what has not been run yet, and compare."""
     if not settings and not seeds and not recipes:
@@ -54,7 +59,7 @@ def main(
     names = recipes.split(",") if recipes else []
     planned = grid.plan(settings, seeds, PARAMS_FILE, names)
     print(end=recipe_files.note_on_edits(names, PARAMS_FILE, settings, seeds))
-    ran = running.run_missing(root, snapshot, planned, jobs, force)
+    ran = running.run_missing(root, snapshot, planned, executors.chosen(root, jobs, ray), force)
     if ran.results:
         comparison = compare(planned, [*ran.results, *ran.divergences])
         report(comparison, call(settings, recipes, seeds))

@@ -37,6 +37,7 @@ class Experiment:
         numerics: `portable` or `fast`.
         processors: how many it can train on at once; None for any number, and
             for a GPU, beside which nothing else should run.
+        device: `cpu` or `cuda`.
         params: the whole of its params.yaml.
     """
 
@@ -46,6 +47,7 @@ class Experiment:
     seed: int
     numerics: str
     processors: int | None
+    device: str
     params: bytes = field(repr=False)
 
 
@@ -107,6 +109,7 @@ def plan(
             seed=chosen.train.seed,
             numerics=chosen.numerics,
             processors=_processors(chosen),
+            device=chosen.train.device,
             params=changed,
         )
         known = experiments.setdefault(experiment.name, experiment)

@@ -19,7 +19,7 @@ from pathlib import Path
 from core.errors import ParamsError, PipelineError
 from core.params import PARAMS_FILE
 from core.runner import run
-from tools import compare_page, experiments, grid, recipe_files, running
+from tools import compare_page, executors, experiments, grid, recipe_files, running
 from tools.experiments import Result
 
 
@@ -33,7 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(
-    name: str | None, settings: list[str], seeds: int | None, jobs: int | None, force: bool
+    name: str | None,
+    settings: list[str],
+    seeds: int | None,
+    jobs: int | None,
+    force: bool,
+    ray: str | None,
 ) -> None:
     """Run what has not been run yet, and print what the recipe reaches."""
     if name is None:
@@ -50,7 +55,7 @@ def main(
             + shlex.join(["python", "-m", "tools.compare", "--recipes", name, *settings]),
         )
     print(end=recipe_files.note_on_edits([name], PARAMS_FILE, settings, seeds))
-    ran = running.run_missing(root, snapshot, planned, jobs, force)
+    ran = running.run_missing(root, snapshot, planned, executors.chosen(root, jobs, ray), force)
     if ran.results:
         tested = [
             experiments.test_accuracy(root, snapshot, each.experiment) for each in ran.results

@@ -14,10 +14,9 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from core import numerics
 from core.errors import PipelineError, SetupError
 from tools import experiments
-from tools.executors import WORK, Executor, LocalExecutor
+from tools.executors import WORK, Executor
 from tools.experiments import Divergence, Outcome, Result, Snapshot
 from tools.grid import Experiment
 
@@ -41,6 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--force", action="store_true", help="replace experiments of these names from other code"
     )
+    parser.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="run them on a Ray cluster: HOST:PORT on a node of it, ray://HOST:PORT from "
+        "elsewhere, or local for one of this machine alone",
+    )
 
 
 def _count(text: str) -> int:
@@ -51,7 +56,11 @@ def _count(text: str) -> int:
 
 
 def run_missing(
-    root: Path, snapshot: Snapshot, planned: Sequence[Experiment], jobs: int | None, force: bool
+    root: Path,
+    snapshot: Snapshot,
+    planned: Sequence[Experiment],
+    executor: Executor,
+    force: bool,
 ) -> Ran:
     """Run what has not been run yet, and print a line as each ends.
 
@@ -59,7 +68,7 @@ def run_missing(
         root: of the repository.
         snapshot: what they start from.
         planned: all that are wanted.
-        jobs: how many at a time; None for as many as have processors of their own.
+        executor: runs them.
         force: replace experiments that bear the names and ran something else.
 
     Raises:
@@ -70,13 +79,12 @@ def run_missing(
     if not force:
         check_names_are_free(root, snapshot, to_run)
 
-    jobs = min(jobs or jobs_that_fit(to_run), max(1, len(to_run)))
     count = "1 experiment" if len(planned) == 1 else f"{len(planned)} experiments"
     plan = f"{count}, {len(planned) - len(to_run)} of them ran before"
-    print(f"{plan}; {len(to_run)} to run, {jobs} at a time" if to_run else plan, flush=True)
+    print(f"{plan}; {len(to_run)} to run, {executor.how(to_run)}" if to_run else plan, flush=True)
     problems = {}
     try:
-        with closing(run_all(LocalExecutor(root, jobs), to_run, snapshot)) as outcomes:
+        with closing(run_all(executor, to_run, snapshot)) as outcomes:
             for outcome in outcomes:
                 found[outcome.experiment.name] = experiments.record(root, snapshot, outcome)
                 if outcome.problem and not outcome.diverged:
@@ -106,12 +114,6 @@ def check_names_are_free(root: Path, snapshot: Snapshot, to_run: list[Experiment
             todo="commit your changes (each commit has experiments of its own), "
             "or replace them with --force",
         )
-
-
-def jobs_that_fit(to_run: Sequence[Experiment]) -> int:
-    """Return how many experiments have processors of their own, even the largest of them."""
-    available = numerics.processors()
-    return max(1, available // max((each.processors or available for each in to_run), default=1))
 
 
 def run_all(

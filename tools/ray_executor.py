@@ -1,0 +1,382 @@
+"""Runs experiments on the nodes of a Ray cluster: `python -m tools.compare … --ray ADDRESS`.
+
+Each experiment is a task of Ray, which chooses the node, in a checkout of the
+caller's revision (tools/ray_node.py). A node whose packages are not those that are
+pinned gets none. An experiment whose node died runs again on another.
+"""
+
+import logging
+import os
+import socket
+import sys
+import time
+import tomllib
+import uuid
+from collections import Counter, deque
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import Requirement
+
+from core import numerics
+from core.errors import PipelineError, SetupError
+from tools import checkouts, extra, git, ray_node
+from tools.executors import WORK, alone
+from tools.experiments import LOCK, Outcome, Snapshot
+from tools.grid import Experiment
+from tools.ray_node import Ended, Shipment
+
+LOCAL = "local"  # the address that starts a cluster of this machine alone
+CODE = ("core", "tools")  # what Ray brings to the nodes
+POLL_SECONDS = 0.5
+CONNECT_SECONDS = 5
+STOP_SECONDS = 30
+MOST_CRASHES = 3  # of the processes or nodes that run an experiment
+
+
+class RayExecutor:
+    """Runs experiments on a Ray cluster.
+
+    Args:
+        root: of the repository.
+        jobs: how many at a time; None for as many as the cluster has processors for.
+        address: HOST:PORT of a cluster that this machine is a node of,
+            ray://HOST:PORT of any, or `local`.
+
+    Raises:
+        SetupError: Ray is not installed.
+    """
+
+    def __init__(self, root: Path, jobs: int | None, address: str) -> None:
+        extra.require("ray", "ray", "--ray")
+        self.root = root
+        self.jobs = jobs
+        self.address = address
+
+    def how(self, experiments: Sequence[Experiment]) -> str:
+        """Say where they run."""
+        del experiments
+        place = "Ray on this machine" if self.address == LOCAL else f"Ray at {self.address}"
+        return f"by {place}" + (f", {self.jobs} at a time" if self.jobs else "")
+
+    def run(
+        self, experiments: Sequence[Experiment], snapshot: Snapshot
+    ) -> Generator[Outcome, None, None]:
+        """Run each experiment from `snapshot` and yield how it ended, as soon as it did.
+
+        The output of one that failed stays in .dvc/tmp/compare/NAME.log.
+
+        Raises:
+            SetupError: another comparison runs in this repository; the cluster can
+                not be reached, or none of its nodes can run an experiment.
+        """
+        with alone(self.root / WORK), _connected(self.root, self.address):
+            yield from _Comparison(self.root, self.jobs, snapshot).run(experiments)
+
+
+@contextmanager
+def _connected(root: Path, address: str) -> Iterator[None]:
+    """Connect to a cluster, or start one, until the end of the block.
+
+    Raises:
+        SetupError: that is not possible.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
+    import ray
+
+    options: dict[str, Any] = {
+        "log_to_driver": False,
+        "logging_level": logging.CRITICAL,
+        "runtime_env": {"py_modules": [str(root / name) for name in CODE]},
+    }
+    if address == LOCAL:
+        options |= {"num_cpus": numerics.processors(), "include_dashboard": False}
+    else:
+        _check_somebody_listens(address)
+    try:
+        ray.init(address, **options)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        raise SetupError(
+            "the Ray cluster can not be used",
+            found=str(error).strip().splitlines()[0],
+            where=address,
+            todo="ray status --address HOST:PORT says whether it runs; the versions of Ray and "
+            "Python have to be the same everywhere",
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _check_somebody_listens(address: str) -> None:
+    """Say so at once if there is nobody at an address; Ray itself would try for a minute."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdecimal():
+        raise SetupError(
+            "this is no address of a Ray cluster",
+            expected=f"HOST:PORT, ray://HOST:PORT or {LOCAL}",
+            found=address,
+            todo="ray start --head prints the address of the cluster that it starts",
+        )
+    try:
+        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise SetupError(
+            "no Ray cluster answers",
+            found=str(error),
+            where=address,
+            todo="ray start --head prints the address of the cluster that it starts",
+        ) from error
+
+
+@dataclass
+class _Node:
+    """A node of the cluster that may run experiments."""
+
+    name: str
+    processors: float
+    gpus: float
+
+    def can_run(self, experiment: Experiment) -> bool:
+        """Say whether it has what an experiment needs."""
+        if experiment.device != "cpu":
+            return self.gpus >= 1
+        return self.processors >= (experiment.processors or 1)
+
+
+@dataclass
+class _Cluster:
+    """The nodes of the cluster, each looked at when it appears.
+
+    Args:
+        requirements: the pinned packages, of which no node may have others.
+        needed: those that every node has to have.
+    """
+
+    requirements: str
+    needed: list[str]
+    alive: set[str] = field(default_factory=set)
+    fit: dict[str, _Node] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)  # why, by id
+    asked: dict[Any, tuple[str, _Node]] = field(default_factory=dict)  # by Ray's references
+
+    def look(self) -> None:
+        """Take note of the nodes that came and went, and print why one is refused.
+
+        Raises:
+            SetupError: all of them are refused, or gone.
+        """
+        import ray
+
+        listed: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+        nodes = {node["NodeID"]: node for node in listed if node["Alive"]}
+        self.alive = set(nodes)
+        self.fit = {known: node for known, node in self.fit.items() if known in nodes}
+        being_asked = {known for known, _ in self.asked.values()}
+        for known in self.alive - self.fit.keys() - self.refused.keys() - being_asked:
+            resources = nodes[known]["Resources"]
+            name = f"{nodes[known]['NodeManagerHostname']}, {nodes[known]['NodeManagerAddress']}"
+            node = _Node(name, resources.get("CPU", 0), resources.get("GPU", 0))
+            ask = _task(ray_node.packages_that_differ, **_on(known))
+            self.asked[ask.remote(self.requirements, self.needed)] = (known, node)
+        done, _ = (
+            ray.wait([*self.asked], num_returns=len(self.asked), timeout=0)
+            if self.asked
+            else ([], [])
+        )
+        for reference in done:
+            known, node = self.asked.pop(reference)
+            if known in self.alive:
+                self._judge(known, node, reference)
+        if not self.fit and not self.asked:
+            raise SetupError(
+                "no node of the Ray cluster can run experiments",
+                expected="the packages of requirements.lock",
+                found="\n".join(self.refused.values()) or "no node is left",
+                todo="on each node: make .venv/requirements.lock, make extra NAME=ray, and "
+                "start Ray from this environment (.venv/bin/ray start)",
+            )
+
+    def _judge(self, known: str, node: _Node, reference: Any) -> None:
+        import ray
+
+        try:
+            differing = ray.get(reference)
+        except ray.exceptions.RayError as error:
+            differing = [_first_line(error)]
+        if differing:
+            self.refused[known] = f"{node.name}: {'; '.join(differing)}"
+            print(f"refused, other packages than pinned: {self.refused[known]}", file=sys.stderr)
+        else:
+            self.fit[known] = node
+
+    def nodes_for(self, experiment: Experiment) -> list[str]:
+        """Return the nodes that can run an experiment, by their ids.
+
+        Raises:
+            SetupError: there are none.
+        """
+        able = sorted(known for known, node in self.fit.items() if node.can_run(experiment))
+        if not able:
+            wanted = (
+                "a GPU" if experiment.device != "cpu" else f"{experiment.processors} processors"
+            )
+            raise SetupError(
+                f"no node of the Ray cluster can run {experiment.name}",
+                expected=wanted,
+                found="\n".join(
+                    f"{node.name}: {node.processors:g} processors, {node.gpus:g} GPUs"
+                    for node in self.fit.values()
+                ),
+            )
+        return able
+
+    def room_for(self, experiment: Experiment) -> int:
+        """Return how many experiments like this one have processors of their own."""
+        nodes = [self.fit[known] for known in self.nodes_for(experiment)]
+        if experiment.device != "cpu":
+            return sum(int(node.gpus) for node in nodes)
+        if experiment.processors is None:
+            return len(nodes)
+        return sum(int(node.processors // experiment.processors) for node in nodes)
+
+    def resources(self, experiment: Experiment) -> dict[str, Any]:
+        """Return what Ray has to reserve for an experiment, and where."""
+        able = self.nodes_for(experiment)
+        if experiment.device != "cpu":
+            needed = {"num_cpus": 1.0, "num_gpus": 1.0}
+        elif experiment.processors is None:  # a whole node: the largest, if they differ
+            most = max(self.fit[known].processors for known in able)
+            able = [known for known in able if self.fit[known].processors == most]
+            needed = {"num_cpus": most}
+        else:
+            needed = {"num_cpus": float(experiment.processors)}
+        return {**needed, "label_selector": {"ray.io/node-id": f"in({','.join(able)})"}}
+
+
+@dataclass
+class _Comparison:
+    """Experiments on their way through the cluster."""
+
+    root: Path
+    jobs: int | None
+    snapshot: Snapshot
+    call: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+    running: dict[Any, Experiment] = field(default_factory=dict)  # by Ray's references
+    crashes: Counter[str] = field(default_factory=Counter)  # by the names of experiments
+
+    def run(self, experiments: Sequence[Experiment]) -> Generator[Outcome, None, None]:
+        """Run experiments and yield how each ended."""
+        import ray
+
+        cluster = self._cluster()
+        cache = checkouts.cache_folder(self.root)
+        shipment = self._shipment(cache)
+        held = set(shipment.cached)
+        shipped = [ray.put(shipment)]
+        waiting = deque(experiments)
+        try:
+            while waiting or self.running:
+                cluster.look()
+                while waiting and cluster.fit and self._has_room(cluster, waiting[0]):
+                    experiment = waiting.popleft()
+                    task = _task(ray_node.run, **cluster.resources(experiment))
+                    reference = task.remote(self.call, shipped, experiment, frozenset(held))
+                    self.running[reference] = experiment
+                for reference in self._done():
+                    experiment = self.running.pop(reference)
+                    try:
+                        ended: Ended = ray.get(reference)
+                    except ray.exceptions.RayTaskError as error:
+                        yield Outcome(experiment, 0, {}, problem=_told(error))
+                    except ray.exceptions.RayError as error:  # its process or its node died
+                        self.crashes[experiment.name] += 1
+                        if self.crashes[experiment.name] < MOST_CRASHES:
+                            waiting.appendleft(experiment)
+                        else:
+                            problem = f"its node died {MOST_CRASHES} times: {_first_line(error)}"
+                            yield Outcome(experiment, 0, {}, problem=problem)
+                    else:
+                        ray_node.keep(ended.cached, cache)
+                        held |= ended.cached.keys()
+                        self._keep_log(ended)
+                        yield ended.outcome
+        finally:
+            self._stop(cluster)
+
+    def _cluster(self) -> _Cluster:
+        """Return the cluster, of which no node has been looked at."""
+
+        def committed(name: str) -> str:
+            return git.content(self.snapshot.commit, name).decode("utf-8")
+
+        project = tomllib.loads(committed(str(extra.PROJECT)))["project"]
+        needed = [Requirement(line).name for line in project["dependencies"]]
+        return _Cluster(committed(str(extra.LOCK)), needed)
+
+    def _shipment(self, cache: Path) -> Shipment:
+        placed = {
+            name: (self.root / name).read_bytes() for name in checkouts.placed_by_hand(self.root)
+        }
+        pack = ray_node.pack(self.root, self.snapshot.commit)
+        lock_file = self.root / LOCK
+        cached = ray_node.objects(lock_file, cache) if lock_file.exists() else {}
+        return Shipment(self.snapshot, pack, cached, placed)
+
+    def _has_room(self, cluster: _Cluster, experiment: Experiment) -> bool:
+        return len(self.running) < (self.jobs or max(1, cluster.room_for(experiment)))
+
+    def _done(self) -> list[Any]:
+        """Wait a little for tasks to end, and return those that did."""
+        import ray
+
+        if not self.running:
+            time.sleep(POLL_SECONDS)  # until the first node is looked at
+            return []
+        done, _ = ray.wait([*self.running], timeout=POLL_SECONDS)
+        return list(done)
+
+    def _keep_log(self, ended: Ended) -> None:
+        log = self.root / WORK / f"{ended.outcome.experiment.name}.log"
+        if ended.log:
+            log.write_bytes(ended.log)
+        else:
+            log.unlink(missing_ok=True)
+
+    def _stop(self, cluster: _Cluster) -> None:
+        """End what still runs, and remove from every node what this comparison left there."""
+        import ray
+
+        for reference in self.running:
+            ray.cancel(reference)
+        if self.running:
+            ray.wait([*self.running], num_returns=len(self.running), timeout=STOP_SECONDS)
+        cleaning = [_task(ray_node.clean, **_on(known)).remote(self.call) for known in cluster.fit]
+        if cleaning:
+            ray.wait(cleaning, num_returns=len(cleaning), timeout=STOP_SECONDS)
+
+
+def _task(function: Any, **options: Any) -> Any:
+    """Return a function of tools/ray_node.py as a task of Ray that is tried once."""
+    import ray
+
+    return ray.remote(function).options(max_retries=0, **options)
+
+
+def _on(node: str) -> dict[str, Any]:
+    """Return the options of a task that runs on one node, whatever else runs there."""
+    return {"num_cpus": 0, "label_selector": {"ray.io/node-id": node}}
+
+
+def _told(error: Exception) -> str:
+    """Say why a task failed: in our words if they are, else by its last line."""
+    cause = getattr(error, "cause", error)
+    return f"error: {cause}" if isinstance(cause, PipelineError) else repr(cause)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]
