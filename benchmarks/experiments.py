@@ -5,7 +5,8 @@
 `python -m tools.compare` with eight learning rates, two at a time, in turn with
 eight times the bare stages (train, evaluate, test_report as three commands, one
 after the other, no DVC) divided by two. The ratio counts everything: DVC, git,
-the checkouts, the start of the tool, and its page.
+the checkouts, the start of the tool, and its page. With --ray, the same comparison
+runs in turn by `--ray local` too, the start of Ray counted.
 
 Reads the committed project from its own clone; nothing here is changed.
 """
@@ -27,18 +28,19 @@ def main() -> None:
     """Measure and print the ratio."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--rounds", type=int, default=3, help="times each is measured")
-    rounds = parser.parse_args().rounds
-    compared, bare = [], []
+    parser.add_argument("--ray", action="store_true", help="also by Ray on this machine")
+    arguments = parser.parse_args()
+    compared, by_ray, bare = [], [], []
     with tempfile.TemporaryDirectory() as folder:
         clone = Path(folder) / "clone"
         run("git", "clone", "--quiet", ".", str(clone), cwd=Path.cwd())
         run("dvc", "repro", cwd=clone)
         run("git", "checkout", "--quiet", ".", cwd=clone)
-        for number in range(rounds):
-            # A seed of its own each round: nothing comes from the run cache.
-            settings = (f"train.lr={','.join(RATES)}", f"train.seed={number}")
-            command = ("python", "-m", "tools.compare", *settings, "--jobs", str(JOBS))
-            compared.append(seconds(*command, cwd=clone))
+        for number in range(arguments.rounds):
+            # A seed of its own each time: nothing comes from the run cache.
+            compared.append(seconds(*command(2 * number), cwd=clone))
+            if arguments.ray:
+                by_ray.append(seconds(*command(2 * number + 1), "--ray", "local", cwd=clone))
             one = sum(seconds("python", "-m", f"stages.{stage}", cwd=clone) for stage in STAGES)
             bare.append(len(RATES) * one / JOBS)
             run("git", "checkout", "--quiet", ".", cwd=clone)
@@ -46,6 +48,15 @@ def main() -> None:
     print(f"{len(RATES)} experiments, {JOBS} at a time    {spread(compared, 1)} s")
     print(f"{len(RATES)} x the bare stages / {JOBS}      {spread(bare, 1)} s")
     print(f"ratio                         {ratio(compared, bare):.2f}")
+    if arguments.ray:
+        print(f"the experiments by Ray        {spread(by_ray, 1)} s")
+        print(f"ratio to those without        {ratio(by_ray, compared):.2f}")
+
+
+def command(seed: int) -> tuple[str, ...]:
+    """Return the comparison of all rates with one seed."""
+    settings = (f"train.lr={','.join(RATES)}", f"train.seed={seed}")
+    return ("python", "-m", "tools.compare", *settings, "--jobs", str(JOBS))
 
 
 if __name__ == "__main__":

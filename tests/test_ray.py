@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from core.errors import SetupError
+from core.errors import DataError, SetupError
 from tests.project import ROOT, Project, copy_project, make_tiny
 from tests.ray_cluster import Cluster, cluster, needs_ray
 from tools import checkouts, git, ray_node
@@ -179,11 +179,12 @@ def test_data_placed_by_hand_travels_and_failures_come_back(
     printed, problems = comparison.communicate(timeout=SECONDS)
 
     assert comparison.returncode == 1, printed
-    assert set(trees(project)) == {"lr-0.1-name-tiny"}, problems
-    assert set(trees(project, "refs/diverged")) == {"lr-1e38-name-tiny"}
+    own = "name-tiny-kmnist-data-none"
+    assert set(trees(project)) == {f"lr-0.1-{own}"}, problems
+    assert set(trees(project, "refs/diverged")) == {f"lr-1e+38-{own}"}
     assert problems.startswith("error: 2 of 4 experiments failed; the others are kept\n")
     assert "data/none" in problems
-    log = project.read(".dvc/tmp/compare/lr-0.1-name-kmnist.log")
+    log = project.read(".dvc/tmp/compare/lr-0.1-name-kmnist-kmnist-data-none.log")
     assert "stages.download" in log
     assert left_on(three_nodes) == []
 
@@ -213,7 +214,9 @@ def test_a_node_with_other_packages_is_refused_with_the_difference(
         project, three_nodes, "train.lr=0.04", "numerics=fast", "train.device=cuda"
     )
     assert status == 1
-    assert "error: no node of the Ray cluster can run lr-0.04-fast-cuda\n" in problems
+    assert (
+        "error: no node of the Ray cluster can run lr-0.04-numerics-fast-device-cuda\n" in problems
+    )
     assert "expected: a GPU\n" in problems
 
 
@@ -292,7 +295,7 @@ def test_what_a_run_computed_comes_back_with_the_notes_by_which_dvc_finds_it(
 
 def test_an_object_that_is_not_what_its_name_says_is_not_kept(tmp_path: Path) -> None:
     name = "files/md5/5d/41402abc4b2a76b9719d911017c592"
-    with pytest.raises(ValueError, match=f"{name} arrived with the MD5 7d793037a0"):
+    with pytest.raises(DataError, match=f"{name} arrived with the MD5 7d793037a0"):
         ray_node.keep({name: b"world"}, tmp_path)
     assert not (tmp_path / name).exists()
     ray_node.keep({name: b"hello"}, tmp_path)

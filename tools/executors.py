@@ -16,6 +16,7 @@ from typing import Protocol
 
 from core import numerics
 from core.errors import SetupError
+from tools import extra
 from tools.checkouts import POLL_SECONDS, Checkout, Run, python_for, remove
 from tools.experiments import Outcome, Snapshot
 from tools.grid import Experiment
@@ -46,10 +47,14 @@ def chosen(root: Path, jobs: int | None, ray: str | None) -> Executor:
         root: of the repository.
         jobs: how many at a time; None for as many as have processors of their own.
         ray: the address of a Ray cluster, or `local`; None for no Ray.
+
+    Raises:
+        SetupError: Ray, an optional package, is not installed.
     """
     if ray is None:
         return LocalExecutor(root, jobs)
-    from tools.ray_executor import RayExecutor  # an optional package
+    extra.require("ray", "ray", "--ray")
+    from tools.ray_executor import RayExecutor
 
     return RayExecutor(root, jobs, ray)
 

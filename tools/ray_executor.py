@@ -6,7 +6,6 @@ pinned gets none. An experiment whose node died runs again on another.
 """
 
 import logging
-import os
 import socket
 import sys
 import time
@@ -19,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import ray
 from packaging.requirements import Requirement
 
 from core import numerics
@@ -46,12 +46,9 @@ class RayExecutor:
         address: HOST:PORT of a cluster that this machine is a node of,
             ray://HOST:PORT of any, or `local`.
 
-    Raises:
-        SetupError: Ray is not installed.
     """
 
     def __init__(self, root: Path, jobs: int | None, address: str) -> None:
-        extra.require("ray", "ray", "--ray")
         self.root = root
         self.jobs = jobs
         self.address = address
@@ -84,9 +81,6 @@ def _connected(root: Path, address: str) -> Iterator[None]:
     Raises:
         SetupError: that is not possible.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
-    import ray
-
     options: dict[str, Any] = {
         "log_to_driver": False,
         "logging_level": logging.CRITICAL,
@@ -104,7 +98,7 @@ def _connected(root: Path, address: str) -> Iterator[None]:
             found=str(error).strip().splitlines()[0],
             where=address,
             todo="ray status --address HOST:PORT says whether it runs; the versions of Ray and "
-            "Python have to be the same everywhere",
+            "Python have to be the same everywhere; RAY_AUTH_MODE=token if it wants a token",
         ) from error
     try:
         yield
@@ -170,8 +164,6 @@ class _Cluster:
         Raises:
             SetupError: all of them are refused, or gone.
         """
-        import ray
-
         listed: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
         nodes = {node["NodeID"]: node for node in listed if node["Alive"]}
         self.alive = set(nodes)
@@ -181,16 +173,13 @@ class _Cluster:
             resources = nodes[known]["Resources"]
             name = f"{nodes[known]['NodeManagerHostname']}, {nodes[known]['NodeManagerAddress']}"
             node = _Node(name, resources.get("CPU", 0), resources.get("GPU", 0))
-            ask = _task(ray_node.packages_that_differ, **_on(known))
+            ask = _task(ray_node.packages_that_differ, [known], num_cpus=0)
             self.asked[ask.remote(self.requirements, self.needed)] = (known, node)
-        done, _ = (
-            ray.wait([*self.asked], num_returns=len(self.asked), timeout=0)
-            if self.asked
-            else ([], [])
-        )
-        for reference in done:
-            known, node = self.asked.pop(reference)
-            if known in self.alive:
+        for reference, (known, node) in list(self.asked.items()):
+            if known not in self.alive:
+                del self.asked[reference]
+            elif _done([reference], timeout=0):
+                del self.asked[reference]
                 self._judge(known, node, reference)
         if not self.fit and not self.asked:
             raise SetupError(
@@ -202,7 +191,6 @@ class _Cluster:
             )
 
     def _judge(self, known: str, node: _Node, reference: Any) -> None:
-        import ray
 
         try:
             differing = ray.get(reference)
@@ -215,23 +203,22 @@ class _Cluster:
             self.fit[known] = node
 
     def nodes_for(self, experiment: Experiment) -> list[str]:
-        """Return the nodes that can run an experiment, by their ids.
+        """Return the nodes that can run an experiment, by their ids; none while one may come.
 
         Raises:
             SetupError: there are none.
         """
         able = sorted(known for known, node in self.fit.items() if node.can_run(experiment))
-        if not able:
-            wanted = (
-                "a GPU" if experiment.device != "cpu" else f"{experiment.processors} processors"
-            )
+        if not able and not self.asked:
+            on_gpu = experiment.device != "cpu"
             raise SetupError(
                 f"no node of the Ray cluster can run {experiment.name}",
-                expected=wanted,
+                expected="a GPU" if on_gpu else f"{experiment.processors} processors",
                 found="\n".join(
                     f"{node.name}: {node.processors:g} processors, {node.gpus:g} GPUs"
                     for node in self.fit.values()
                 ),
+                todo="add one; ray start --num-cpus and --num-gpus say what a node has",
             )
         return able
 
@@ -244,8 +231,8 @@ class _Cluster:
             return len(nodes)
         return sum(int(node.processors // experiment.processors) for node in nodes)
 
-    def resources(self, experiment: Experiment) -> dict[str, Any]:
-        """Return what Ray has to reserve for an experiment, and where."""
+    def reservation(self, experiment: Experiment) -> tuple[dict[str, float], list[str]]:
+        """Return what Ray has to reserve for an experiment, and on which nodes."""
         able = self.nodes_for(experiment)
         if experiment.device != "cpu":
             needed = {"num_cpus": 1.0, "num_gpus": 1.0}
@@ -255,7 +242,7 @@ class _Cluster:
             needed = {"num_cpus": most}
         else:
             needed = {"num_cpus": float(experiment.processors)}
-        return {**needed, "label_selector": {"ray.io/node-id": f"in({','.join(able)})"}}
+        return needed, able
 
 
 @dataclass
@@ -266,13 +253,12 @@ class _Comparison:
     jobs: int | None
     snapshot: Snapshot
     call: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
-    running: dict[Any, Experiment] = field(default_factory=dict)  # by Ray's references
+    # By Ray's references: what runs, and on which of these nodes.
+    running: dict[Any, tuple[Experiment, list[str]]] = field(default_factory=dict)
     crashes: Counter[str] = field(default_factory=Counter)  # by the names of experiments
 
     def run(self, experiments: Sequence[Experiment]) -> Generator[Outcome, None, None]:
         """Run experiments and yield how each ended."""
-        import ray
-
         cluster = self._cluster()
         cache = checkouts.cache_folder(self.root)
         shipment = self._shipment(cache)
@@ -282,31 +268,51 @@ class _Comparison:
         try:
             while waiting or self.running:
                 cluster.look()
-                while waiting and cluster.fit and self._has_room(cluster, waiting[0]):
+                waiting.extendleft(self._stranded(cluster))
+                while waiting and self._has_room(cluster, waiting[0]):
                     experiment = waiting.popleft()
-                    task = _task(ray_node.run, **cluster.resources(experiment))
+                    needed, able = cluster.reservation(experiment)
+                    task = _task(ray_node.run, able, **needed)
                     reference = task.remote(self.call, shipped, experiment, frozenset(held))
-                    self.running[reference] = experiment
-                for reference in self._done():
-                    experiment = self.running.pop(reference)
-                    try:
-                        ended: Ended = ray.get(reference)
-                    except ray.exceptions.RayTaskError as error:
-                        yield Outcome(experiment, 0, {}, problem=_told(error))
-                    except ray.exceptions.RayError as error:  # its process or its node died
-                        self.crashes[experiment.name] += 1
-                        if self.crashes[experiment.name] < MOST_CRASHES:
-                            waiting.appendleft(experiment)
-                        else:
-                            problem = f"its node died {MOST_CRASHES} times: {_first_line(error)}"
-                            yield Outcome(experiment, 0, {}, problem=problem)
-                    else:
-                        ray_node.keep(ended.cached, cache)
-                        held |= ended.cached.keys()
-                        self._keep_log(ended)
-                        yield ended.outcome
+                    self.running[reference] = experiment, able
+                if not self.running:
+                    time.sleep(POLL_SECONDS)  # until a node is looked at
+                for reference in _done([*self.running], POLL_SECONDS):
+                    experiment, _ = self.running.pop(reference)
+                    ended = self._ended(experiment, reference)
+                    if ended is None:
+                        waiting.appendleft(experiment)
+                        continue
+                    ray_node.keep(ended.cached, cache)
+                    held |= ended.cached.keys()
+                    self._keep_log(ended)
+                    yield ended.outcome
         finally:
             self._stop(cluster)
+
+    def _ended(self, experiment: Experiment, reference: Any) -> Ended | None:
+        """Return how an experiment ended; None if it has to run again, for its node died."""
+        try:
+            return ray.get(reference)  # type: ignore[no-any-return]
+        except ray.exceptions.RayTaskError as error:  # what we ourselves raised there
+            cause = error.cause
+            problem = f"error: {cause}" if isinstance(cause, PipelineError) else repr(cause)
+        except ray.exceptions.RayError as error:
+            self.crashes[experiment.name] += 1
+            if self.crashes[experiment.name] < MOST_CRASHES:
+                return None
+            problem = f"its node died {MOST_CRASHES} times: {_first_line(error)}"
+        return Ended(Outcome(experiment, 0, {}, problem=problem), b"", {})
+
+    def _stranded(self, cluster: _Cluster) -> list[Experiment]:
+        """Take back the experiments that wait for nodes of which none is left."""
+        stranded = []
+        for reference, (experiment, able) in list(self.running.items()):
+            if not cluster.alive.intersection(able) and not _done([reference], timeout=0):
+                ray.cancel(reference)
+                del self.running[reference]
+                stranded.append(experiment)
+        return stranded
 
     def _cluster(self) -> _Cluster:
         """Return the cluster, of which no node has been looked at."""
@@ -328,17 +334,8 @@ class _Comparison:
         return Shipment(self.snapshot, pack, cached, placed)
 
     def _has_room(self, cluster: _Cluster, experiment: Experiment) -> bool:
-        return len(self.running) < (self.jobs or max(1, cluster.room_for(experiment)))
-
-    def _done(self) -> list[Any]:
-        """Wait a little for tasks to end, and return those that did."""
-        import ray
-
-        if not self.running:
-            time.sleep(POLL_SECONDS)  # until the first node is looked at
-            return []
-        done, _ = ray.wait([*self.running], timeout=POLL_SECONDS)
-        return list(done)
+        room = cluster.room_for(experiment)
+        return len(self.running) < (min(self.jobs, room) if self.jobs else room)
 
     def _keep_log(self, ended: Ended) -> None:
         log = self.root / WORK / f"{ended.outcome.experiment.name}.log"
@@ -349,33 +346,39 @@ class _Comparison:
 
     def _stop(self, cluster: _Cluster) -> None:
         """End what still runs, and remove from every node what this comparison left there."""
-        import ray
-
         for reference in self.running:
             ray.cancel(reference)
-        if self.running:
-            ray.wait([*self.running], num_returns=len(self.running), timeout=STOP_SECONDS)
-        cleaning = [_task(ray_node.clean, **_on(known)).remote(self.call) for known in cluster.fit]
-        if cleaning:
-            ray.wait(cleaning, num_returns=len(cleaning), timeout=STOP_SECONDS)
+        _done([*self.running], STOP_SECONDS, everything=True)
+        clean = [_task(ray_node.clean, [known], num_cpus=0) for known in cluster.fit]
+        _done([task.remote(self.call) for task in clean], STOP_SECONDS, everything=True)
 
 
-def _task(function: Any, **options: Any) -> Any:
-    """Return a function of tools/ray_node.py as a task of Ray that is tried once."""
-    import ray
+def _task(function: Any, nodes: Sequence[str], **needed: float) -> Any:
+    """Return a function of tools/ray_node.py as a task of Ray that is tried once.
 
-    return ray.remote(function).options(max_retries=0, **options)
+    Args:
+        function: what runs.
+        nodes: where it may run, by their ids.
+        needed: what Ray has to reserve for it.
+    """
+    where = {"ray.io/node-id": f"in({','.join(nodes)})"}
+    return ray.remote(function).options(max_retries=0, label_selector=where, **needed)
 
 
-def _on(node: str) -> dict[str, Any]:
-    """Return the options of a task that runs on one node, whatever else runs there."""
-    return {"num_cpus": 0, "label_selector": {"ray.io/node-id": node}}
+def _done(references: list[Any], timeout: float, *, everything: bool = False) -> list[Any]:
+    """Wait for tasks, and return those that are done.
 
-
-def _told(error: Exception) -> str:
-    """Say why a task failed: in our words if they are, else by its last line."""
-    cause = getattr(error, "cause", error)
-    return f"error: {cause}" if isinstance(cause, PipelineError) else repr(cause)
+    Args:
+        references: Ray's, of the tasks.
+        timeout: the longest time to wait, in seconds.
+        everything: whether to wait for all of them, and not for one.
+    """
+    if not references:
+        return []
+    done, _ = ray.wait(
+        references, num_returns=len(references) if everything else 1, timeout=timeout
+    )
+    return list(done)
 
 
 def _first_line(error: Exception) -> str:

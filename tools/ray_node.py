@@ -18,6 +18,7 @@ from typing import IO, Any, NamedTuple
 from ruamel.yaml import YAML
 
 from core import files
+from core.errors import DataError
 from tools import causes, checkouts, git, lock
 from tools.checkouts import POLL_SECONDS, Checkout
 from tools.experiments import LOCK, Outcome, Snapshot
@@ -229,7 +230,7 @@ def keep(cached: Mapping[str, bytes], cache: Path) -> None:
         cache: its folder.
 
     Raises:
-        ValueError: an object is not what its name says.
+        DataError: an object is not what its name says.
     """
     for name, content in sorted(cached.items()):  # the objects before the notes that name them
         target = cache / name
@@ -238,7 +239,9 @@ def keep(cached: Mapping[str, bytes], cache: Path) -> None:
         if name.startswith(OBJECTS):
             md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
             if "".join(Path(name).parts[-2:]).removesuffix(".dir") != md5:
-                raise ValueError(f"{name} arrived with the MD5 {md5}")
+                raise DataError(
+                    f"{name} arrived with the MD5 {md5}", todo="the same command fetches it again"
+                )
         files.write_bytes(target, content)
         if name.startswith(OBJECTS):
             target.chmod(READ_ONLY)
