@@ -198,14 +198,15 @@ def _moved(snapshot: Snapshot, path: str, entry: Any) -> str:
     content = snapshot.read(path)
     if content is None:
         return "is missing"
-    if _md5(content) == entry["md5"]:
+    if md5(content) == entry["md5"]:
         return ""
-    if _md5(content.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")) == entry["md5"]:
+    if md5(content.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")) == entry["md5"]:
         return "was recorded with the line ends of Windows"
     return "was changed"
 
 
-def _md5(content: bytes) -> str:
+def md5(content: bytes) -> str:
+    """Return the MD5 of the bytes of a file, as DVC has it in dvc.lock."""
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
