@@ -2,8 +2,8 @@
 
     python -m tests.s3_server PORT FILE
 
-The first words of FILE are the status and the code of the answer to every request
-that writes, as `507 InsufficientStorage`; without the file all goes well.
+The two words in FILE are the status and the code of the answer to every request
+that writes, as `507 InsufficientStorage`; without the file, or with an empty one, all goes well.
 """
 
 import sys
@@ -19,8 +19,9 @@ def main(port: int, refusal: Path) -> None:
     served = DomainDispatcherApplication(create_backend_app)
 
     def answer(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
-        if environ["REQUEST_METHOD"] in ("PUT", "POST") and refusal.exists():
-            status, code = refusal.read_text().split()
+        ordered = refusal.read_text().split() if refusal.exists() else []
+        if environ["REQUEST_METHOD"] in ("PUT", "POST") and ordered:
+            status, code = ordered
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             start(f"{status} {code}", [("Content-Type", "application/xml")])
             return [f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode()]

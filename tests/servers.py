@@ -44,7 +44,11 @@ class S3:
         self._answer = folder / "answer"
 
     def refuse(self, answer: str) -> None:
-        """Answer whatever writes by this status and code, as `507 InsufficientStorage`."""
+        """Answer whatever writes by this status and code, as `507 InsufficientStorage`.
+
+        Args:
+            answer: empty to take it again.
+        """
         self._answer.write_text(answer)
 
     def client(self) -> Any:
@@ -78,19 +82,10 @@ class S3:
 def s3_server(folder: Path) -> Iterator[S3]:
     """Start a server that speaks S3."""
     server = S3(folder, free_port())
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.s3_server", str(server.port), str(folder / "answer")],
-        cwd=ROOT,
-        env={**os.environ, **KEYS},
-        stderr=(folder / "s3.log").open("w"),
-    )
-    try:
-        wait_for(lambda: answers(server.port), "the S3 server")
+    command = [sys.executable, "-m", "tests.s3_server", str(server.port), str(folder / "answer")]
+    with started(command, server.port, folder / "s3.log"):
         server.client().create_bucket(Bucket=BUCKET)
         yield server
-    finally:
-        process.terminate()
-        process.wait()
 
 
 class SSH:
@@ -100,7 +95,17 @@ class SSH:
         self.port = port
         self.home = folder / "home"
         self.store = folder / "store"
-        self.url = f"ssh://{pwd.getpwuid(os.getuid()).pw_name}@127.0.0.1:{port}{self.store}"
+        self.host_key = ""
+        self.url = self.url_by(port)
+
+    def url_by(self, port: int) -> str:
+        """Return the address of what is stored, by another port that leads here."""
+        return f"ssh://{pwd.getpwuid(os.getuid()).pw_name}@127.0.0.1:{port}{self.store}"
+
+    def know(self, port: int) -> None:
+        """Let the user know the key of this machine at a port."""
+        with (self.home / ".ssh/known_hosts").open("a") as known:
+            known.write(f"[127.0.0.1]:{port} {self.host_key}\n")
 
 
 @contextmanager
@@ -113,12 +118,14 @@ def ssh_server(folder: Path, *, sftp: str = "internal-sftp") -> Iterator[SSH]:
     """
     server = SSH(folder, free_port())
     keys = server.home / ".ssh"
-    keys.mkdir(parents=True, mode=0o700)
+    keys.mkdir(parents=True)
+    keys.chmod(0o700)
     server.store.mkdir(exist_ok=True)
     for key in (folder / "host_key", keys / "id_ed25519"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
     public = (folder / "host_key.pub").read_text().split()
-    (keys / "known_hosts").write_text(f"[127.0.0.1]:{server.port} {public[0]} {public[1]}\n")
+    server.host_key = " ".join(public[:2])
+    server.know(server.port)
     (folder / "sshd_config").write_text(
         f"Port {server.port}\n"
         "ListenAddress 127.0.0.1\n"
@@ -135,14 +142,22 @@ def ssh_server(folder: Path, *, sftp: str = "internal-sftp") -> Iterator[SSH]:
     if os.geteuid() == 0:
         SSHD_FOLDER.mkdir(exist_ok=True)
     assert SSHD
-    process = subprocess.Popen(
-        [SSHD, "-D", "-e", "-f", str(folder / "sshd_config")],
-        stderr=(folder / "sshd.log").open("w"),
-    )
-    try:
-        wait_for(lambda: answers(server.port) or process.poll() is not None, "sshd")
-        assert process.poll() is None, (folder / "sshd.log").read_text()
+    command = [SSHD, "-D", "-e", "-f", str(folder / "sshd_config")]
+    with started(command, server.port, folder / "sshd.log"):
         yield server
+
+
+@contextmanager
+def started(command: list[str], port: int, log: Path) -> Iterator[None]:
+    """Run a server until this ends, from when it answers at its port."""
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env={**os.environ, **KEYS}, stdout=output, stderr=output
+        )
+    try:
+        wait_for(lambda: answers(port) or process.poll() is not None, command[0])
+        assert process.poll() is None, log.read_text()
+        yield
     finally:
         process.terminate()
         process.wait()

@@ -98,13 +98,14 @@ def refusal(url: str, damaged: dict[str, str], runs: list[computed.Run]) -> Pipe
         found.append(f"{needed[1]} of {needed[0].name}\nobject {md5}: {state}")
     if len(found) > FEW:
         found[FEW:] = [f"and {len(found) - FEW} more"]
-    gone = not any(damaged.values())
+    one = len(damaged) == 1
+    verb = ("is" if one else "are") + (" damaged" if any(damaged.values()) else " not")
     return DataError(
-        f"{count_files(len(damaged))} {'are not' if gone else 'are damaged'} on the remote",
+        f"{count_files(len(damaged))} that this needs {verb} on the remote",
         found="\n".join(found),
         where=url,
-        todo="whoever computed it: make share ARGS=--verify. Or make it anew, to the\n"
-        "same bits: dvc repro, and then the same",
+        todo="whoever has it: make share ARGS=--verify. If nobody has: dvc repro makes it\n"
+        "anew, to the same bits (an experiment's after dvc exp apply), then the same",
     )
 
 

@@ -118,10 +118,7 @@ def check_lock(commit: str) -> None:
 def compare_sizes(
     storage: Storage, runs: Sequence[Run], sizes: Mapping[str, int]
 ) -> tuple[set[str], set[str]]:
-    """Return which objects are on the remote, and which only as half of them.
-
-    A `dvc push` over SSH that was killed leaves half of a file under its final name.
-    """
+    """Return which objects are on the remote, and which are not of their size there."""
     there: set[str] = set()
     cut_off: set[str] = set()
     for each in runs:

@@ -1,9 +1,9 @@
 """The team's remote: what is there, sent whole or not at all, and compared with its name.
 
 DVC's own file systems reach it, by its settings in .dvc/config. What DVC leaves
-open when it pushes and pulls is closed here: over SSH it writes an object under
-its final name, so that a killed `dvc push` leaves half of one there; it checks no
-host key; and its errors are often a traceback.
+open when it pushes and pulls is closed here: over SSH it accepts any host key; it
+sends what has rotted in its cache; it takes whatever bears an object's name on the
+remote for that object; and its errors are often a traceback.
 """
 
 import asyncio
@@ -176,20 +176,11 @@ class Storage:
 
     async def _put(self, source: Path, path: str, moved: Callable[[int], None]) -> None:
         """Write a file under its final name once it is complete."""
-        if not self.scheme:
-            await asyncio.to_thread(_copy, source, Path(path))
-            moved(source.stat().st_size)
-        elif self.scheme == "s3":  # there is no half of an object
+        if self.scheme:  # over SSH DVC renames what is complete, and S3 has no halves
             await self._call("put_file", str(source), path, callback=_callback(moved))
         else:
-            partial = f"{path}.{socket.gethostname()}.partial"  # of a killed one: written over
-            try:
-                await self._call("put_file", str(source), partial, callback=_callback(moved))
-                await self._call("mv", partial, path)
-            except BaseException:
-                with suppress(Exception):
-                    await asyncio.shield(self._call("rm_file", partial))
-                raise
+            await asyncio.to_thread(_copy, source, Path(path))
+            moved(source.stat().st_size)
 
     async def _get(self, path: str, target: Path, moved: Callable[[int], None]) -> None:
         if self.scheme:
