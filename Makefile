@@ -6,7 +6,7 @@ VENV = PATH="$(CURDIR)/.venv/bin:$$PATH"
 # What `make compare` compares: make compare COMPARE="train.batch_size=50,100 --seeds 5"
 COMPARE ?= train.lr=0.001,0.003,0.01,0.03,0.1,0.3,1 --seeds 3
 
-.PHONY: repro verify test test-slow fuzz audit mend check format lock extra compare recipe exp fresh review notebook try
+.PHONY: repro verify test test-slow fuzz audit mend check format lock extra compare recipe exp fresh review notebook try remote share pull
 
 repro: .venv/requirements.lock
 	@$(VENV) python -m dvc repro
@@ -45,6 +45,20 @@ notebook: .venv/requirements.lock
 # A page to draw on, and what the model makes of it: make try ARGS="--rev cnn-mnist-seed-1"
 try: .venv/requirements.lock
 	@$(VENV) python -m tools.draw $(ARGS)
+
+# The remote that the team shares: make remote URL=s3://bucket/team
+# OPTIONS="endpointurl=https://s3.example.org". Without URL: tries out the one there is.
+remote: .venv/requirements.lock
+	@$(VENV) python -m tools.remote $(URL) $(OPTIONS)
+
+# Sends what this commit and its experiments computed: make share REV=HEAD~1,
+# ARGS=--verify reads what is there already, and mends it.
+share: .venv/requirements.lock
+	@$(VENV) python -m tools.share $(ARGS) $(REV)
+
+# Gets what others computed from this commit, so that nothing of it runs again.
+pull: .venv/requirements.lock
+	@$(VENV) python -m tools.pull $(ARGS) $(REV)
 
 test: .venv/requirements.lock
 	@$(VENV) python -m pytest -n 2 --dist loadfile -m "not slow"

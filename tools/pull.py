@@ -16,7 +16,7 @@ import signal
 from core.errors import DataError, PipelineError, SetupError
 from core.runner import run
 from tools import computed, exchange, git, remote
-from tools.share import FEW, add_revision, amount, count_files, told
+from tools.share import FEW, add_revision, amount, count_files, is_or_are, told
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -94,14 +94,13 @@ def refusal(url: str, damaged: dict[str, str], runs: list[computed.Run]) -> Pipe
     found = []
     for md5, actual in sorted(damaged.items()):
         needed = next((each, each.objects()[md5]) for each in runs if md5 in each.objects())
-        state = f"damaged, its MD5 is {actual}" if actual else "not there"
-        found.append(f"{needed[1]} of {needed[0].name}\nobject {md5}: {state}")
+        how = f"damaged, its MD5 is {actual}" if actual else "not there"
+        found.append(f"{needed[1]} of {needed[0].name}\nobject {md5}: {how}")
     if len(found) > FEW:
         found[FEW:] = [f"and {len(found) - FEW} more"]
-    one = len(damaged) == 1
-    verb = ("is" if one else "are") + (" damaged" if any(damaged.values()) else " not")
+    state = "damaged" if any(damaged.values()) else "not"
     return DataError(
-        f"{count_files(len(damaged))} that this needs {verb} on the remote",
+        f"{count_files(len(damaged))} that this needs {is_or_are(damaged)} {state} on the remote",
         found="\n".join(found),
         where=url,
         todo="whoever has it: make share ARGS=--verify. If nobody has: dvc repro makes it\n"

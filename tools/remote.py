@@ -3,6 +3,7 @@
     python -m tools.remote s3://bucket/team endpointurl=https://s3.example.org
     python -m tools.remote ssh://server/srv/team
     python -m tools.remote /mnt/team
+    python -m tools.remote             tries out the one that there is
 
 Writes: .dvc/config, which lies in git: the address and DVC's options, and that DVC
         compares what it pulls with its hash
@@ -38,19 +39,24 @@ OURS = {"url", "verify", "worktree", "version_aware"}  # these would keep no obj
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
-    parser.add_argument("url", help="s3://bucket/path, ssh://server/path or /path")
+    parser.add_argument("url", nargs="?", help="s3://bucket/path, ssh://server/path or /path")
     parser.add_argument(
         "options", nargs="*", metavar="OPTION=VALUE", help="of DVC, for this kind of remote"
     )
 
 
-def main(url: str, options: list[str]) -> None:
+def main(url: str | None, options: list[str]) -> None:
     """Try the remote out, write the settings and say what to do next.
 
     Raises:
         ParamsError: the address or an option is none.
         PipelineError: the remote can not be reached, read or written. Nothing is changed.
     """
+    if url is None:
+        storage = opened()
+        storage.try_out()
+        print(f"{storage.url} can be reached, read and written")
+        return
     check_url(url)
     given = parse(options, urlsplit(url).scheme)
     settings = {"url": url, "verify": True, **given}

@@ -12,7 +12,7 @@ and the experiments, those that diverged too, to the git remote. Commits are lef
 import argparse
 import signal
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Sized
 from pathlib import Path
 
 from tqdm import tqdm
@@ -94,7 +94,7 @@ def main(revision: str, verify: bool, force: bool, git_remote: str) -> None:
     lost = sorted(wanted[md5] for md5 in (damaged | cut_off) & lacking)
     if lost:
         raise DataError(
-            f"{count_files(len(lost))} on the remote are damaged, and the right ones are not here",
+            f"{count_files(len(lost))} {is_or_are(lost)} damaged there, and not here",
             found="\n".join(lost),
             todo="whoever has them mends it by python -m tools.share --verify",
         )
@@ -139,7 +139,7 @@ def check_cache(cache: Cache, objects: Collection[str], paths: Mapping[str, str]
     rotten = [md5 for md5 in sorted(objects) if provenance.md5(cache.object(md5)) != md5]
     if rotten:
         raise DataError(
-            f"{count_files(len(rotten))} in DVC's cache are damaged, and would be shared",
+            f"{count_files(len(rotten))} in DVC's cache {is_or_are(rotten)} damaged",
             found="\n".join(f"{paths[md5]}: {cache.object(md5)}" for md5 in rotten[:FEW]),
             todo="make mend, then make share",
         )
@@ -154,7 +154,7 @@ def check_revision(revision: Run, lacking: Collection[str], damaged: Collection[
     paths = {md5: path for md5, path in revision.objects().items() if md5 in lacking}
     if paths:
         raise DataError(
-            f"{len(paths)} of the files of this revision are not here to be shared",
+            f"{count_files(len(paths))} of this revision {is_or_are(paths)} not here to be shared",
             found="\n".join(
                 f"{path}{', damaged on the remote' if md5 in damaged else ''}"
                 for md5, path in sorted(paths.items(), key=lambda pair: pair[1])
@@ -232,6 +232,11 @@ def told(exchanged: exchange.Exchanged, how: str, git_remote: str, place: str) -
 def count_files(count: int) -> str:
     """Write how many files there are."""
     return f"{count:,} file{'' if count == 1 else 's'}"
+
+
+def is_or_are(things: Sized) -> str:
+    """Choose the verb for one thing or for several."""
+    return "is" if len(things) == 1 else "are"
 
 
 def amount(sizes: Sequence[int]) -> str:
