@@ -94,7 +94,7 @@ def refusal(url: str, damaged: dict[str, str], runs: list[computed.Run]) -> Pipe
     found = []
     for md5, actual in sorted(damaged.items()):
         needed = next((each, each.objects()[md5]) for each in runs if md5 in each.objects())
-        how = f"damaged, its MD5 is {actual}" if actual else "not there"
+        how = f"damaged\nits MD5 there is {actual}" if actual else "not there"
         found.append(f"{needed[1]} of {needed[0].name}\nobject {md5}: {how}")
     if len(found) > FEW:
         found[FEW:] = [f"and {len(found) - FEW} more"]

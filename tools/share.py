@@ -84,7 +84,7 @@ def main(revision: str, verify: bool, force: bool, git_remote: str) -> None:
     print(f"data    sent {amount(sizes_sent)}, {len(there)} there already")
     for kind, those in (("damaged", damaged & here), ("cut off", cut_off & here)):
         for md5 in sorted(those):
-            print(f"mended  {wanted[md5]}, object {md5}, was {kind} on the remote")
+            print(f"mended  {wanted[md5]}, which was {kind} there")
     print(f"runs    {told(exchanged, 'sent to', git_remote, 'there')}")
     notes = not_shared(runs, lacking, exchanged, earlier(commit, names))
     for number, note in enumerate(notes):
