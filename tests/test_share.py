@@ -5,6 +5,7 @@ import pty
 import re
 import signal
 import subprocess
+import termios
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -278,6 +279,7 @@ def test_sharing_over_a_slow_line_shows_progress_and_goes_on_after_it_was_stoppe
             sshd.know(line.port)
             ana.replace(".dvc/config", sshd.url, sshd.url_by(line.port))
             shown, terminal = pty.openpty()
+            termios.tcsetwinsize(terminal, (24, 80))
             process = subprocess.Popen(
                 SHARE,
                 cwd=ana.folder,
