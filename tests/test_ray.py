@@ -16,7 +16,8 @@ import pytest
 from core.errors import DataError, SetupError
 from tests.project import ROOT, Project, copy_project, make_tiny
 from tests.ray_cluster import Cluster, cluster, needs_ray
-from tools import checkouts, git, ray_node
+from tools import checkouts, computed, git, ray_node
+from tools.computed import Cache
 from tools.executors import LocalExecutor, chosen
 from tools.experiments import Snapshot
 from tools.ray_node import Shipment
@@ -265,7 +266,7 @@ def test_what_is_shipped_is_there_when_it_is_unpacked(project: Project, tmp_path
     shipped = Shipment(
         Snapshot(commit, commit),
         ray_node.pack(project.folder, commit),
-        ray_node.objects(project.folder / "dvc.lock", project.folder / ".dvc/cache"),
+        ray_node.objects(project.folder / "dvc.lock", computed.opened(project.folder)),
         {"data/mirror/kmnist/a file": b"placed"},
     )
     root = tmp_path / "node"
@@ -280,24 +281,11 @@ def test_what_is_shipped_is_there_when_it_is_unpacked(project: Project, tmp_path
         assert (root / name).read_bytes() == (project.folder / name).read_bytes()
 
 
-def test_what_a_run_computed_comes_back_with_the_notes_by_which_dvc_finds_it(
-    project: Project, tmp_path: Path
-) -> None:
-    lock, cache = project.folder / "dvc.lock", project.folder / ".dvc/cache"
-    known = frozenset(ray_node.objects(lock, cache))
-    notes = ray_node.computed(lock, cache, known)
-    assert len(notes) == 5  # a stage each
-    assert {Path(name).parts[0] for name in notes} == {"runs"}
-    other = project.read("dvc.lock").replace("md5: ", "md5: 0")
-    (tmp_path / "dvc.lock").write_text(other)
-    assert ray_node.computed(tmp_path / "dvc.lock", cache, frozenset()) == {}
-
-
-def test_an_object_that_is_not_what_its_name_says_is_not_kept(tmp_path: Path) -> None:
-    name = "files/md5/5d/41402abc4b2a76b9719d911017c592"
-    with pytest.raises(DataError, match=f"{name} arrived with the MD5 7d793037a0"):
-        ray_node.keep({name: b"world"}, tmp_path)
-    assert not (tmp_path / name).exists()
-    ray_node.keep({name: b"hello"}, tmp_path)
-    assert (tmp_path / name).read_bytes() == b"hello"
-    assert (tmp_path / name).stat().st_mode & 0o777 == 0o444
+def test_an_object_that_arrives_damaged_is_not_kept(tmp_path: Path) -> None:
+    cache, md5 = Cache(tmp_path), "5d41402abc4b2a76b9719d911017c592"
+    with pytest.raises(DataError, match="an object arrived damaged"):
+        cache.add(md5, b"world")
+    assert not cache.has(md5)
+    cache.add(md5, b"hello")
+    assert cache.object(md5).read_bytes() == b"hello"
+    assert cache.object(md5).stat().st_mode & 0o777 == 0o444

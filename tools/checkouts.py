@@ -21,7 +21,7 @@ from typing import Any
 
 from core import numerics
 from core.params import PARAMS_FILE
-from tools import git
+from tools import computed, git
 from tools.experiments import Outcome, Snapshot
 from tools.grid import Experiment
 from tools.preloaded import preloaded
@@ -130,19 +130,11 @@ class Checkout:
         }
 
 
-def cache_folder(root: Path) -> Path:
-    """Return where DVC keeps the cache of a repository."""
-    from dvc.repo import Repo
-
-    with Repo(str(root)) as repo:
-        return Path(repo.cache.local_cache_dir)
-
-
 def _share_cache(root: Path, folder: Path) -> None:
     """Give a checkout the local settings of the repository, and its cache."""
     from dvc.config import Config
 
-    cache = cache_folder(root)
+    cache = computed.opened(root).folder
     local: dict[str, Any] = Config(str(root / ".dvc"), validate=False).read("local")
     local.setdefault("cache", {})["dir"] = str(cache)
     with Config(str(folder / ".dvc"), validate=False).edit("local") as settings:

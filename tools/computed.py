@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ruamel.yaml import YAML
+
 from core import files
 from core.errors import DataError, SetupError
 from tools import experiments, fresh, git, snapshots
+from tools.experiments import LOCK, Outcome
 from tools.storage import OBJECTS, READ_ONLY, RUNS
 
 UNCOUNTED = ["size", "nfiles"]  # what DVC leaves out of an entry's hash
@@ -58,6 +61,13 @@ def run(name: str, commit: str) -> Run:
     return Run(name, commit, {key: value for key, value in stages.items() if value.get("outs")})
 
 
+def of_outcome(outcome: Outcome) -> Run:
+    """Return the run of an experiment that has just ended; one that failed computed nothing."""
+    content = outcome.files.get(LOCK)
+    stages = YAML(typ="safe").load(content)["stages"] if content else {}
+    return Run(outcome.experiment.name, "", stages)
+
+
 def of_revision(commit: str) -> list[Run]:
     """Return the runs of a commit: itself, then its experiments that finished.
 
@@ -87,6 +97,24 @@ class Cache:
         """Say whether it lies there."""
         return self.object(md5).is_file()
 
+    def add(self, md5: str, content: bytes) -> None:
+        """Keep an object that is not there yet.
+
+        Raises:
+            DataError: these bytes have another MD5.
+        """
+        if self.has(md5):
+            return
+        if fresh.md5(content) != md5.removesuffix(".dir"):
+            raise DataError(
+                "an object arrived damaged",
+                expected=f"MD5 {md5}",
+                found=f"MD5 {fresh.md5(content)}",
+                todo="the same command fetches it again",
+            )
+        files.write_bytes(self.object(md5), content)
+        self.object(md5).chmod(READ_ONLY)
+
     def complete(self, runs: Iterable[Run]) -> None:
         """Take what git keeps of the outputs, where the cache lacks it.
 
@@ -99,8 +127,7 @@ class Cache:
                 if path in in_git:
                     content = git.content(each.commit, path)
                     if fresh.md5(content) == md5:
-                        files.write_bytes(self.object(md5), content)
-                        self.object(md5).chmod(READ_ONLY)
+                        self.add(md5, content)
 
     def entries(self, runs: Iterable[Run], there: Iterable[str]) -> dict[str, bytes]:
         """Make the entries of the run cache for all stages whose objects are there.
@@ -134,8 +161,11 @@ class Cache:
                 files.write_bytes(path, content)
 
 
-def opened() -> Cache:
-    """Return DVC's cache of this repository.
+def opened(root: Path | None = None) -> Cache:
+    """Return DVC's cache of a repository.
+
+    Args:
+        root: of it; None for the working directory.
 
     Raises:
         SetupError: this is none of DVC, or its settings can not be read.
@@ -144,9 +174,9 @@ def opened() -> Cache:
     from dvc.repo import Repo
 
     try:
-        with Repo() as repo:
+        with Repo(str(root) if root else None) as repo:
             return Cache(Path(repo.cache.local_cache_dir))
     except DvcException as error:
         raise SetupError(
-            "DVC's cache can not be found", found=str(error), where=str(Path.cwd())
+            "DVC's cache can not be found", found=str(error), where=str(root or Path.cwd())
         ) from error

@@ -23,7 +23,8 @@ from packaging.requirements import Requirement
 
 from core import numerics
 from core.errors import PipelineError, SetupError
-from tools import checkouts, extra, git, ray_node
+from tools import checkouts, computed, extra, git, ray_node
+from tools.computed import Cache
 from tools.executors import WORK, alone
 from tools.experiments import LOCK, Outcome, Snapshot
 from tools.grid import Experiment
@@ -260,9 +261,9 @@ class _Comparison:
     def run(self, experiments: Sequence[Experiment]) -> Generator[Outcome, None, None]:
         """Run experiments and yield how each ended."""
         cluster = self._cluster()
-        cache = checkouts.cache_folder(self.root)
+        cache = computed.opened(self.root)
         shipment = self._shipment(cache)
-        held = set(shipment.cached)
+        held = set(shipment.objects)
         shipped = [ray.put(shipment)]
         waiting = deque(experiments)
         try:
@@ -283,9 +284,8 @@ class _Comparison:
                     if ended is None:
                         waiting.appendleft(experiment)
                         continue
-                    ray_node.keep(ended.cached, cache)
-                    held |= ended.cached.keys()
-                    self._keep_log(ended)
+                    self._keep(ended, cache)
+                    held |= ended.objects.keys()
                     yield ended.outcome
         finally:
             self._stop(cluster)
@@ -324,20 +324,25 @@ class _Comparison:
         needed = [Requirement(line).name for line in project["dependencies"]]
         return _Cluster(committed(str(extra.LOCK)), needed)
 
-    def _shipment(self, cache: Path) -> Shipment:
+    def _shipment(self, cache: Cache) -> Shipment:
         placed = {
             name: (self.root / name).read_bytes() for name in checkouts.placed_by_hand(self.root)
         }
         pack = ray_node.pack(self.root, self.snapshot.commit)
         lock_file = self.root / LOCK
-        cached = ray_node.objects(lock_file, cache) if lock_file.exists() else {}
-        return Shipment(self.snapshot, pack, cached, placed)
+        objects = ray_node.objects(lock_file, cache) if lock_file.exists() else {}
+        return Shipment(self.snapshot, pack, objects, placed)
 
     def _has_room(self, cluster: _Cluster, experiment: Experiment) -> bool:
         room = cluster.room_for(experiment)
         return len(self.running) < (min(self.jobs, room) if self.jobs else room)
 
-    def _keep_log(self, ended: Ended) -> None:
+    def _keep(self, ended: Ended, cache: Cache) -> None:
+        """Keep what a node sent back as if the experiment had run here."""
+        for md5, content in ended.objects.items():
+            cache.add(md5, content)
+        made = computed.of_outcome(ended.outcome)
+        cache.add_entries(cache.entries([made], filter(cache.has, made.objects())))
         log = self.root / WORK / f"{ended.outcome.experiment.name}.log"
         if ended.log:
             log.write_bytes(ended.log)

@@ -6,27 +6,21 @@ caller's experiments start from comes with them, and what they computed goes bac
 """
 
 import fcntl
-import hashlib
 import os
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from ruamel.yaml import YAML
-
 from core import files
-from core.errors import DataError
-from tools import causes, checkouts, git, lock
+from tools import causes, checkouts, computed, git, lock
 from tools.checkouts import POLL_SECONDS, Checkout
+from tools.computed import Cache
 from tools.experiments import LOCK, Outcome, Snapshot
 from tools.grid import Experiment
 
-OBJECTS = "files/md5"  # in DVC's cache: what was written, by its hash
-RUNS = "runs"  # in DVC's cache: which run wrote what
-READ_ONLY = 0o444  # as DVC leaves its objects, which says that they are whole
 # What Ray sets for its own processes; stages would go by it.
 OF_RAY = ("OMP_NUM_THREADS", "PYTHONBREAKPOINT", "PYTHONPATH", "SPT_NOENV")
 
@@ -41,13 +35,13 @@ class Shipment(NamedTuple):
     Args:
         snapshot: the commits.
         pack: the files of `snapshot.commit`, as `git pack-objects` writes them.
-        cached: files of DVC's cache, below its folder.
+        objects: of DVC's cache, by their MD5.
         placed: the data sets that were placed by hand, by their paths.
     """
 
     snapshot: Snapshot
     pack: bytes
-    cached: dict[str, bytes]
+    objects: dict[str, bytes]
     placed: dict[str, bytes]
 
 
@@ -57,12 +51,12 @@ class Ended(NamedTuple):
     Args:
         outcome: of the experiment.
         log: what it printed; empty if it did not fail.
-        cached: what it left in DVC's cache, by paths below its folder.
+        objects: that it left in DVC's cache, by their MD5.
     """
 
     outcome: Outcome
     log: bytes
-    cached: dict[str, bytes]
+    objects: dict[str, bytes]
 
 
 def packages_that_differ(requirements: str, needed: list[str]) -> list[str]:
@@ -92,7 +86,7 @@ def run(call: str, shipment: Sequence[Any], experiment: Experiment, held: frozen
         shipment: Ray's reference to the `Shipment` that it starts from, in a sequence,
             because Ray would fetch it for every task otherwise, and not once a node.
         experiment: what to run.
-        held: what the caller has of DVC's cache and does not want back.
+        held: the MD5 of objects that the caller has and does not want back.
     """
     for name in list(os.environ):
         if name.startswith("RAY_") or name in OF_RAY:
@@ -114,8 +108,8 @@ def run(call: str, shipment: Sequence[Any], experiment: Experiment, held: frozen
         raise
     if outcome.problem:
         return Ended(outcome, log.read_bytes(), {})
-    cache = checkouts.cache_folder(place / "root")
-    return Ended(outcome, b"", computed(checkout.folder / LOCK, cache, held))
+    written = objects(checkout.folder / LOCK, computed.opened(place / "root"))
+    return Ended(outcome, b"", {md5: each for md5, each in written.items() if md5 not in held})
 
 
 def folder(call: str) -> Path:
@@ -172,7 +166,9 @@ def _unpack(shipped: Shipment, root: Path) -> None:
     commit = shipped.snapshot.commit
     (root / ".git/shallow").write_text(f"{commit}\n")  # its parents are not here
     git.run("checkout", "--quiet", "--detach", commit, cwd=root)
-    keep(shipped.cached, checkouts.cache_folder(root))
+    cache = computed.opened(root)
+    for md5, content in shipped.objects.items():
+        cache.add(md5, content)
     for name, content in shipped.placed.items():
         files.write_bytes(root / name, content)
 
@@ -184,64 +180,12 @@ def clean(call: str) -> None:
         checkouts.remove(place)
 
 
-def objects(lock_file: Path, cache: Path) -> dict[str, bytes]:
+def objects(lock_file: Path, cache: Cache) -> dict[str, bytes]:
     """Read from DVC's cache what the stages of a dvc.lock wrote, as far as it is there.
 
     Returns:
-        The content of each object by its path below the cache.
+        The content of each object by its MD5.
     """
     stages = lock.read(lock_file.read_bytes(), str(lock_file))
-    found = {}
-    for md5 in {md5 for stage in stages for md5 in stage.outputs.values()}:
-        path = cache / OBJECTS / md5[:2] / md5[2:]
-        if path.is_file():
-            found[path.relative_to(cache).as_posix()] = path.read_bytes()
-    return found
-
-
-def computed(lock_file: Path, cache: Path, held: frozenset[str]) -> dict[str, bytes]:
-    """Read from DVC's cache what a run wrote, and the notes by which DVC finds it again.
-
-    Args:
-        lock_file: its dvc.lock.
-        cache: the folder of the cache.
-        held: what is not wanted.
-
-    Returns:
-        The content of each file by its path below the cache.
-    """
-    found = {
-        name: content for name, content in objects(lock_file, cache).items() if name not in held
-    }
-    stages = lock.read(lock_file.read_bytes(), str(lock_file))
-    written = {path: md5 for stage in stages for path, md5 in stage.outputs.items()}
-    for note in (cache / RUNS).glob("*/*/*"):
-        outs = YAML(typ="safe").load(note.read_bytes())["outs"]
-        if all(written.get(out["path"]) == out["md5"] for out in outs):
-            found[note.relative_to(cache).as_posix()] = note.read_bytes()
-    return found
-
-
-def keep(cached: Mapping[str, bytes], cache: Path) -> None:
-    """Write files into DVC's cache that it does not hold.
-
-    Args:
-        cached: the content of each by its path below the cache.
-        cache: its folder.
-
-    Raises:
-        DataError: an object is not what its name says.
-    """
-    for name, content in sorted(cached.items()):  # the objects before the notes that name them
-        target = cache / name
-        if target.exists():
-            continue
-        if name.startswith(OBJECTS):
-            md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
-            if "".join(Path(name).parts[-2:]).removesuffix(".dir") != md5:
-                raise DataError(
-                    f"{name} arrived with the MD5 {md5}", todo="the same command fetches it again"
-                )
-        files.write_bytes(target, content)
-        if name.startswith(OBJECTS):
-            target.chmod(READ_ONLY)
+    written = {md5 for stage in stages for md5 in stage.outputs.values()}
+    return {md5: cache.object(md5).read_bytes() for md5 in sorted(written) if cache.has(md5)}
