@@ -282,6 +282,7 @@ ANOTHER = f"{CHECKPOINT} is of another training; this one starts from the beginn
 DAMAGED = f"{CHECKPOINT} is not a file of weights; training starts from the beginning\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["parameters", "data", "code"])
 def test_a_checkpoint_of_other_parameters_data_or_code_is_not_used(
     project: Project, uninterrupted: Trained, what: str
@@ -316,6 +317,7 @@ def test_a_damaged_checkpoint_is_not_used(project: Project, uninterrupted: Train
     assert Trained(project) == uninterrupted
 
 
+@pytest.mark.slow
 def test_a_killed_rebuild_goes_on_with_the_next_and_dvc_never_sees_the_checkpoint(
     project: Project, uninterrupted: Trained
 ) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from dvc.utils.serialize import dumps_yaml
 
 from benchmarks.many_experiments import Committed
 from tests.project import ROOT, Project
@@ -57,10 +58,24 @@ def test_what_is_read_of_dvc_lock_is_what_yaml_reads() -> None:
         "{a: 1,\nb: 2}\n",
         "a: 1",
         "",
+        "a: &x 1\nb: *x\n",
     ],
 )
 def test_values_are_those_of_the_whole_file_however_it_is_written(text: str) -> None:
     assert experiments._values(text.encode()) == (yaml.safe_load(text) or {})
+
+
+def test_a_section_that_is_there_twice_is_read_as_in_the_whole_file() -> None:
+    text = b"a:\n  b: 1\nc: 2\na:\n  b: 3\n"
+    assert experiments._values(text) == experiments._parsed(text)
+
+
+def test_a_hash_that_could_be_a_number_is_read_as_dvc_writes_it() -> None:
+    md5 = "9610756238294460e255179339182206"
+    out = {"path": "a.npy", "hash": "md5", "md5": md5, "size": 5}
+    stage = {"cmd": "true", "params": {"params.yaml": {"train.lr": 0.1}}, "outs": [out]}
+    text = dumps_yaml({"schema": "2.0", "stages": {"one": stage}})
+    assert experiments._stages(text)["one"] == ({}, {"train.lr": 0.1}, {"a.npy": md5})
 
 
 def test_an_experiment_is_found_as_it_was_kept_with_two_processes_of_git(

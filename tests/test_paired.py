@@ -77,6 +77,7 @@ def test_the_interval_holds_the_difference_and_mirrors(fixed: int, broken: int, 
         assert tango(broken, fixed, total) == pytest.approx((-high, -low), abs=1e-9)
 
 
+@pytest.mark.slow
 def test_where_the_test_finds_a_difference_the_interval_does_not_hold_0() -> None:
     called = 0
     for differing in range(1, 200):

@@ -207,6 +207,7 @@ def test_a_model_that_dvc_lock_does_not_describe_is_refused(
         trained.load(None)
 
 
+@pytest.mark.slow
 def test_the_model_of_any_revision_predicts_if_its_bytes_are_somewhere(tmp_path: Path) -> None:
     project = copy_project(tmp_path)
     for number, tag in ((3, "threes"), (8, "eights"), (5, "fives")):

@@ -251,22 +251,22 @@ def test_without_an_address_experiments_run_here() -> None:
     ],
 )
 def test_an_address_where_no_cluster_answers_is_an_error_at_once(
-    built: Project, address: str, what: str
+    tmp_path: Path, address: str, what: str
 ) -> None:
     before = time.monotonic()
-    run = chosen(built.folder, None, address).run([], Snapshot("", ""))
+    run = chosen(tmp_path, None, address).run([], Snapshot("", ""))
     with pytest.raises(SetupError, match=what) as told:
         next(run)
     assert time.monotonic() - before < 10
     assert address in (told.value.details["where"], told.value.details["found"])
 
 
-def test_what_is_shipped_is_there_when_it_is_unpacked(project: Project, tmp_path: Path) -> None:
-    commit = project.must("git", "rev-parse", "HEAD").strip()
+def test_what_is_shipped_is_there_when_it_is_unpacked(built: Project, tmp_path: Path) -> None:
+    commit = built.must("git", "rev-parse", "HEAD").strip()
     shipped = Shipment(
         Snapshot(commit, commit),
-        ray_node.pack(project.folder, commit),
-        ray_node.objects(project.folder / "dvc.lock", computed.opened(project.folder)),
+        ray_node.pack(built.folder, commit),
+        ray_node.objects(built.folder / "dvc.lock", computed.opened(built.folder)),
         {"data/mirror/kmnist/a file": b"placed"},
     )
     root = tmp_path / "node"
@@ -278,7 +278,7 @@ def test_what_is_shipped_is_there_when_it_is_unpacked(project: Project, tmp_path
     node = Project(root)
     node.must("dvc", "checkout")  # every object is in the cache of the node
     for name in ("models/model.pt", "data/raw/train_images.npy", "reports/test_report.html"):
-        assert (root / name).read_bytes() == (project.folder / name).read_bytes()
+        assert (root / name).read_bytes() == (built.folder / name).read_bytes()
 
 
 def test_an_object_that_arrives_damaged_is_not_kept(tmp_path: Path) -> None:

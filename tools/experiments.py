@@ -298,7 +298,9 @@ def _stages(lock: str) -> dict[str, _StageLock]:
     for name, text in re.findall(r"^  (\S+):\n((?: {4}.*\n)*)", lock, re.MULTILINE):
         sections = dict(re.findall(r"^ {4}(\w+):.*\n((?: {4}[ -] .*\n)*)", text, re.MULTILINE))
         deps, outs = (
-            dict(re.findall(r"- path: (.*)\n *hash: md5\n *md5: (\w+)\n", sections.get(kind, "")))
+            dict(
+                re.findall(r"- path: (.*)\n *hash: md5\n *md5: '?(\w+)'?\n", sections.get(kind, ""))
+            )
             for kind in ("deps", "outs")
         )
         _, _, params = sections.get("params", "").partition("\n")  # the name of the file
@@ -313,9 +315,12 @@ def _values(text: bytes) -> dict[str, Any]:
     """
     section = rb"(?:#.*\n|\n)*[\w.]+:.*\n(?:[ #-].*\n|\n)*"
     sections = re.findall(section, text)
-    if b"".join(sections) != text:  # written in another way than DVC and we write it
-        sections = [text]
-    return {key: value for part in sections for key, value in (_parsed(part) or {}).items()}
+    if b"".join(sections) != text or re.search(rb"[&*<]", re.sub(rb"#.*", b"", text)):
+        sections = [text]  # not as DVC and we write it, or one section refers to another
+    values = [dict(_parsed(part) or {}) for part in sections]
+    if sum(map(len, values)) != len(set().union(*values)):
+        values = [_parsed(text)]  # as the whole file is read, where a section is there twice
+    return {key: value for part in values for key, value in part.items()}
 
 
 @functools.lru_cache(maxsize=100)
