@@ -249,6 +249,7 @@ def kill_after(project: Project, steps: int, *command: str) -> int:
     return steps_saved(project)
 
 
+@pytest.mark.slow
 def test_killed_at_any_moments_it_goes_on_to_the_same_bytes(
     project: Project, uninterrupted: Trained
 ) -> None:
@@ -307,6 +308,7 @@ def test_a_checkpoint_of_other_parameters_data_or_code_is_not_used(
     labels.write_bytes(content)
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_not_used(project: Project, uninterrupted: Trained) -> None:
     kill_after(project, 10)
     path = project.folder / CHECKPOINT

@@ -185,6 +185,7 @@ def renamed(found: Result, name: str) -> Result:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
 def test_names_of_recipes_and_knobs_add_no_element_to_a_comparison(name: str) -> None:
     def page(name: str) -> Elements:

@@ -117,6 +117,7 @@ def flipped(content: bytes) -> bytes:
     return content[:-9] + bytes([content[-9] ^ 1]) + content[-8:]
 
 
+@pytest.mark.slow
 def test_a_fresh_clone_gets_a_revision_and_runs_no_stage(folder_team: Team) -> None:
     team, ana = folder_team, folder_team.ana
     told = team.must(ana, *SHARE)
