@@ -134,7 +134,7 @@ def test_twelve_are_what_they_are_on_one_machine_though_a_node_dies_in_the_middl
 def test_ctrl_c_stops_the_nodes_and_keeps_what_is_done(
     project: Project, three_nodes: Cluster
 ) -> None:
-    arguments = ("train.lr=0.05,0.2", "--seeds", "3")
+    arguments = ("train.lr=0.05,0.2", "--seeds", "2")
     comparison = start(project, three_nodes, *arguments)
     wait_for(lambda: len(trees(project)) >= 1, "the first result")
     wait_for(lambda: any(map(three_nodes.runs_something, three_nodes.nodes)), "a training")
@@ -149,13 +149,13 @@ def test_ctrl_c_stops_the_nodes_and_keeps_what_is_done(
     assert not any(map(three_nodes.runs_something, three_nodes.nodes))
     assert left_on(three_nodes) == []
     kept = trees(project)
-    assert 1 <= len(kept) < 6
+    assert 1 <= len(kept) < 4
 
     status, printed, problems = compare(project, three_nodes, *arguments)
     assert (status, problems) == (0, "")
-    assert printed.startswith(f"6 experiments, {len(kept)} of them ran before; {6 - len(kept)} to")
+    assert printed.startswith(f"4 experiments, {len(kept)} of them ran before; {4 - len(kept)} to")
     assert kept.items() <= trees(project).items()
-    assert len(trees(project)) == 6
+    assert len(trees(project)) == 4
     assert left_on(three_nodes) == []
 
 
