@@ -44,12 +44,12 @@ notebook: .venv/requirements.lock
 
 # A page to draw on, and what the model makes of it: make try ARGS="--rev cnn-mnist-seed-1"
 try: .venv/requirements.lock
-	@$(VENV) python -m tools.draw $(ARGS)
+	@$(VENV) python -m tools.predict.draw $(ARGS)
 
 # The remote that the team shares: make remote URL=s3://bucket/team
 # OPTIONS="endpointurl=https://s3.example.org". Without URL: tries out the one there is.
 remote: .venv/requirements.lock
-	@$(VENV) python -m tools.remote $(URL) $(OPTIONS)
+	@$(VENV) python -m tools.share.remote $(URL) $(OPTIONS)
 
 # Sends what this commit and its experiments computed: make share REV=HEAD~1,
 # ARGS=--verify reads what is there already, and mends it.
@@ -58,7 +58,7 @@ share: .venv/requirements.lock
 
 # Gets what others computed from this commit, so that nothing of it runs again.
 pull: .venv/requirements.lock
-	@$(VENV) python -m tools.pull $(ARGS) $(REV)
+	@$(VENV) python -m tools.share.pull $(ARGS) $(REV)
 
 test: .venv/requirements.lock
 	@$(VENV) python -m pytest -n 2 --dist loadfile -m "not slow"
@@ -80,7 +80,7 @@ audit: .venv/requirements.lock
 
 # Moves what rotted on the disk or in DVC's cache away, and makes it anew.
 mend: .venv/requirements.lock
-	@$(VENV) python -m tools.mend
+	@$(VENV) python -m tools.repair
 	@$(VENV) python -m dvc repro
 
 check: .venv/requirements.lock

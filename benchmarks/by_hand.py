@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageChops
 
-from core import arrays, provenance
-from tools import predict, preparation, trained
+from core.data import arrays
+from core.pipeline import provenance
+from tools.predict import loaded_model, preparation
 
 TEST_IMAGES = Path("data/raw/test_images.npy")
 TEST_LABELS = Path("data/raw/test_labels.npy")
@@ -75,7 +76,7 @@ def _file(image: Image.Image, kind: str) -> bytes:
 def main(revision: str | None, images: int | None) -> None:
     """Count what a model gets right, kind by kind."""
     provenance.check_outputs()  # of another data set, the images would mean nothing
-    model = trained.load(revision)
+    model = loaded_model.load(revision)
     pixels, labels, _ = arrays.read_labelled_images(TEST_IMAGES, TEST_LABELS, CLASS_NAMES)
     if images is None:
         chosen = [int(i) for digit in range(10) for i in np.flatnonzero(labels == digit)[:EACH]]
@@ -107,7 +108,7 @@ def best(probabilities: list[float]) -> int:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    predict.add_revision(parser)
+    loaded_model.add_revision(parser)
     parser.add_argument("--images", type=int, help="the first ones; default: two of each digit")
     arguments = parser.parse_args()
     main(arguments.revision, arguments.images)

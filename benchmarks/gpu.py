@@ -19,7 +19,7 @@ import sys
 import time
 
 from benchmarks.side_by_side import ratio, seconds, spread, take_turns
-from core import numerics
+from core.training import numerics
 
 MODELS = ("logistic_regression", "cnn", "resnet18")
 IMAGES = 48_000
@@ -71,7 +71,7 @@ def ours(name: str) -> float:
     import torch
 
     from benchmarks import workload
-    from core.training import plan_epoch, take_steps
+    from core.training.loop import plan_epoch, take_steps
 
     data = workload.load()
     training = workload.start(data, "fast", 1, model={"name": name}, train=TRAIN)

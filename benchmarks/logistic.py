@@ -16,7 +16,9 @@ from pathlib import Path
 
 from benchmarks.mnist import RAW, SPLIT
 from benchmarks.side_by_side import ratio, seconds, spread, take_turns
-from core import arrays, numerics, strict_yaml
+from core.data import arrays
+from core.pipeline import strict_yaml
+from core.training import numerics
 
 RECIPE = Path("recipes/logistic-mnist.yaml")
 VARIANTS = [("ours", "portable"), ("ours", "fast"), ("scikit-learn", "default")]
@@ -50,7 +52,7 @@ def ours(kind: str) -> dict[str, float]:
     import torch
 
     from benchmarks import workload
-    from core import evaluation, tensors
+    from core.training import evaluation, tensors
 
     data = workload.load()
     start = time.perf_counter()

@@ -2,7 +2,7 @@
 
     python -m benchmarks.many_experiments
 
-Nothing is trained. The experiments are made up: `tools.experiments.record` keeps
+Nothing is trained. The experiments are made up: `tools.experiments.store.record` keeps
 them as those that `python -m tools.compare` ran, with parameters, a dvc.lock that
 belongs to them, and metrics and outputs as large as the committed run's, each with
 contents of its own. One repository grows, in a folder that is removed in the end;
@@ -28,11 +28,13 @@ import pandas as pd
 
 from benchmarks.growth import Growth
 from benchmarks.pipeline import peak_memory, run, seconds
-from core import strict_yaml
-from core.params import PARAMS_FILE
-from tools import compare_page, experiments, git, grid, ranking
-from tools.experiments import Divergence, Outcome, Result
-from tools.grid import Experiment
+from core.pipeline import strict_yaml
+from core.pipeline.params import PARAMS_FILE
+from tools.compare import rendering
+from tools.experiments import grid, ranking, store
+from tools.experiments.grid import Experiment
+from tools.experiments.store import Divergence, Outcome, Result
+from tools.repository import git
 
 SIZES = (10, 100, 1000)
 SEEDS = 5  # of each recipe
@@ -79,7 +81,7 @@ class Team:
         remote = ("--local", "--default", "team", f"{folder}/remote")
         run("dvc", "remote", "add", *remote, cwd=self.clone)
         run("dvc", "push", cwd=self.clone)
-        self.snapshot = experiments.take_snapshot(self.clone)
+        self.snapshot = store.take_snapshot(self.clone)
         self.committed = Committed(self.clone)
         self.names: set[str] = set()  # of those that are kept
 
@@ -105,7 +107,7 @@ class Team:
         for experiment in new:
             outcome = self.committed.made_up(experiment)
             start = time.perf_counter()
-            experiments.record(self.clone, self.snapshot, outcome)
+            store.record(self.clone, self.snapshot, outcome)
             taken += time.perf_counter() - start
             self.names.add(experiment.name)
         self.growth.note("keep one in git, s", taken / len(new))
@@ -117,15 +119,15 @@ class Team:
         planned = self.growth.timed("compare: plan, s", lambda: self.plan(rates))
         found = self.growth.timed(
             "compare: find and read, s",
-            lambda: [experiments.finished(self.clone, self.snapshot, each) for each in planned],
+            lambda: [store.finished(self.clone, self.snapshot, each) for each in planned],
         )
         results = [each for each in found if isinstance(each, Result | Divergence)]
         assert len(results) == len(planned), "an experiment was not found again"
         comparison = self.growth.timed(
             "compare: rank, s", lambda: ranking.compare(planned, results)
         )
-        self.growth.timed("compare: page, s", lambda: compare_page.page(comparison, ""))
-        self.growth.timed("compare: picture, s", lambda: compare_page.picture(comparison))
+        self.growth.timed("compare: page, s", lambda: rendering.page(comparison, ""))
+        self.growth.timed("compare: picture, s", lambda: rendering.picture(comparison))
         words = ("-m", "tools.compare", f"train.lr={rates}", "--seeds", str(self.seeds))
         command = "python -m tools.compare, nothing to run"
         memory = self.growth.timed(f"{command}, s", lambda: peak_memory(*words, cwd=self.clone))
@@ -144,10 +146,10 @@ class Team:
         self.growth.note("dvc exp push --no-cache, s", seconds(*push, "--no-cache", cwd=self.clone))
         self.growth.note("dvc exp push, the cache, s", seconds(*push, cwd=self.clone))
         more, *_ = self.plan(f"{1 + size / 1e6}")
-        experiments.record(self.clone, self.snapshot, self.committed.made_up(more))
+        store.record(self.clone, self.snapshot, self.committed.made_up(more))
         self.growth.note("dvc exp push, one more, s", seconds(*push, more.name, cwd=self.clone))
         run("dvc", "exp", "remove", more.name, cwd=self.clone)
-        ref = f":{experiments.FINISHED}/{self.snapshot.baseline[:2]}/{self.snapshot.baseline[2:]}"
+        ref = f":{store.FINISHED}/{self.snapshot.baseline[:2]}/{self.snapshot.baseline[2:]}"
         run("git", "push", "--quiet", "origin", f"{ref}/{more.name}", cwd=self.clone)
 
     def join(self) -> None:
@@ -161,7 +163,7 @@ class Team:
         self.growth.note(
             "dvc exp list origin, s", seconds("dvc", "exp", "list", "origin", cwd=other)
         )
-        refs = f"{experiments.FINISHED}/*:{experiments.FINISHED}/*"
+        refs = f"{store.FINISHED}/*:{store.FINISHED}/*"
         fetch = ("git", "fetch", "--quiet", "origin", refs)
         self.growth.note("git fetch of all experiments, s", seconds(*fetch, cwd=other))
         shutil.rmtree(other)
@@ -184,14 +186,14 @@ class Committed:
 
     def __init__(self, clone: Path) -> None:
         self.clone = clone
-        self.lock = (clone / experiments.LOCK).read_text(encoding="utf-8")
-        stages = strict_yaml.load(clone / experiments.LOCK).values["stages"]
+        self.lock = (clone / store.LOCK).read_text(encoding="utf-8")
+        stages = strict_yaml.load(clone / store.LOCK).values["stages"]
         trained = ("train", "evaluate", "test_report")
         outs = [out for stage in trained for out in stages[stage]["outs"]]
         self.sums: dict[str, str] = {out["path"]: out["md5"] for out in outs}
         self.contents = {path: (clone / path).read_bytes() for path in self.sums}
         self.predictions = {
-            path: pd.read_csv(clone / path) for path in (experiments.PREDICTIONS, TEST_PREDICTIONS)
+            path: pd.read_csv(clone / path) for path in (store.PREDICTIONS, TEST_PREDICTIONS)
         }
 
     def made_up(self, experiment: Experiment) -> Outcome:
@@ -204,9 +206,9 @@ class Committed:
         predicted = {path: varied(table, generator) for path, table in self.predictions.items()}
         for path, table in predicted.items():
             contents[path] = table.to_csv(index=False, lineterminator="\n").encode()
-        accuracy = right(predicted[experiments.PREDICTIONS])
+        accuracy = right(predicted[store.PREDICTIONS])
         side = {"loss": round(-math.log(accuracy), 6), "accuracy": round(accuracy, 6)}
-        contents[experiments.EVALUATION] = json.dumps({"train": side, "val": side}).encode()
+        contents[store.EVALUATION] = json.dumps({"train": side, "val": side}).encode()
 
         lock = self.lock
         for path, content in contents.items():
@@ -222,7 +224,7 @@ class Committed:
         lock = re.sub(r"(\n        train:\n          seed:) \d+", f"\\1 {experiment.seed}", lock)
         lock = re.sub(r"(\n          lr:) \S+", f"\\1 {lr}", lock)
         in_git = {path: content for path, content in contents.items() if not _cached(path)}
-        return Outcome(experiment, 1.0, {**in_git, experiments.LOCK: lock.encode()}, trained=True)
+        return Outcome(experiment, 1.0, {**in_git, store.LOCK: lock.encode()}, trained=True)
 
 
 def varied(predictions: pd.DataFrame, generator: np.random.Generator) -> pd.DataFrame:

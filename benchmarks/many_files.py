@@ -23,7 +23,7 @@ import numpy as np
 from benchmarks import pipeline
 from benchmarks.growth import Growth
 from benchmarks.mnist import RAW
-from core import arrays
+from core.data import arrays
 
 SIZES = (1_000, 10_000, 100_000)
 FOLDER = "images"

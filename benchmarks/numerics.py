@@ -12,7 +12,7 @@ import json
 import time
 
 from benchmarks.side_by_side import ratio, seconds, spread, take_turns
-from core import numerics
+from core.training import numerics
 
 BATCH_SIZE = 100
 IMAGES = {"logistic_regression": 48_000, "mlp": 48_000, "cnn": 6_000, "resnet18": 200}
@@ -57,7 +57,7 @@ def seconds_per_thousand(name: str, kind: str) -> float:
     pinned, threads, shards = KINDS[kind]
     numerics.pin(pinned, threads)
     from benchmarks import workload
-    from core import evaluation
+    from core.training import evaluation
 
     data = workload.load()
     data = data._replace(train_indices=data.train_indices[: IMAGES[name]])

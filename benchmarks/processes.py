@@ -21,7 +21,8 @@ import sys
 import time
 
 from benchmarks.side_by_side import ratio, seconds, spread, take_turns
-from core import launch, numerics
+from core.pipeline import process_rank
+from core.training import numerics
 
 BATCH_SIZE = 100
 IMAGES = {"logistic_regression": 48_000, "cnn": 3_000}
@@ -64,7 +65,7 @@ def main() -> None:
 
 def measured(model: str, kind: str, count: int, images: int) -> None:
     """Print what an epoch took; among several processes the first one prints."""
-    if kind == "processes" and count > 1 and launch.place().world_size == 1:
+    if kind == "processes" and count > 1 and process_rank.place().world_size == 1:
         again = ("benchmarks.processes", "--variant", model, kind, str(count), str(images))
         torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count))
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # else torchrun says that it sets it
@@ -73,9 +74,9 @@ def measured(model: str, kind: str, count: int, images: int) -> None:
 
     numerics.pin("portable", None)
     from benchmarks import workload
-    from core import distributed
+    from core.training.parallel import distributed
 
-    with distributed.joined(launch.place(), "cpu") as processes:
+    with distributed.joined(process_rank.place(), "cpu") as processes:
         data = workload.load()
         data = data._replace(train_indices=data.train_indices[:images])
         training = workload.start(

@@ -31,8 +31,10 @@ import numpy as np
 from benchmarks import pipeline, side_by_side
 from benchmarks.growth import Growth
 from benchmarks.mnist import RAW, SPLIT
-from core import arrays, numerics, provenance, splitting
-from core.runner import NO_MEMORY
+from core.data import arrays, splitting
+from core.pipeline import provenance
+from core.pipeline.runner import NO_MEMORY
+from core.training import numerics
 
 SIZES = (1, 3, 10, 30)  # times MNIST
 LARGE = 64  # times MNIST: 3.0 GB
@@ -197,7 +199,7 @@ def train(root: Path, limit: int) -> dict[str, float]:
     before = memory("VmHWM")
 
     from benchmarks import workload
-    from core.evaluation import measure
+    from core.training.evaluation import measure
 
     if limit:
         most = memory("VmData") + limit

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from core import numerics
+from core.training import numerics
 
 Variant = tuple[str, ...]
 Results = dict[Variant, list[dict[str, float]]]

@@ -7,7 +7,7 @@
   shuffled, torchvision's `MNIST` and `DataLoader`, all 60,000 training images,
   PyTorch's own number of threads. It stops when it has the accuracy, else
   after its 14 epochs.
-- ours: the cnn of core/models.py, fast numerics, two shards; of the 60,000 it
+- ours: the cnn of core/training/models.py, fast numerics, two shards; of the 60,000 it
   trains on the split's 48,000 only. The settings below were chosen by the
   validation set.
 
@@ -28,7 +28,7 @@ from typing import Any
 from benchmarks import side_by_side
 from benchmarks.mnist import RAW, unpack_for_torchvision
 from benchmarks.side_by_side import ratio, seconds, spread
-from core import numerics
+from core.training import numerics
 
 GOAL = 0.99
 ALL = 60_000
@@ -99,8 +99,9 @@ def ours(images: int, seed: int) -> dict[str, float]:
     import torch
 
     from benchmarks import workload
-    from core import arrays, evaluation, tensors
-    from core.params import AugmentParams, CnnParams
+    from core.data import arrays
+    from core.pipeline.params import AugmentParams, CnnParams
+    from core.training import evaluation, tensors
 
     start = time.perf_counter()
     data = workload.load()

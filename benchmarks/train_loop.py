@@ -23,7 +23,8 @@ from pathlib import Path
 
 from benchmarks.mnist import SPLIT, unpack_for_torchvision
 from benchmarks.side_by_side import ratio, seconds, spread, take_turns
-from core import arrays, numerics
+from core.data import arrays
+from core.training import numerics
 
 BATCH_SIZE = 100
 LR = 0.001
@@ -132,7 +133,7 @@ def textbook(kind: str) -> tuple[float, float]:
 def ours(kind: str) -> tuple[float, float]:
     """The loop of stages/train.py."""
     from benchmarks import workload
-    from core import evaluation
+    from core.training import evaluation
 
     data = workload.load()
     training = workload.start(data, kind, None, model=MODEL, train=TRAIN)

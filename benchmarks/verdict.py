@@ -20,9 +20,10 @@ import argparse
 import numpy as np
 from numpy.typing import NDArray
 
-from core import numerics, paired
-from core.intervals import wilson
-from tools import verdict
+from core.statistics import paired_tests
+from core.statistics.intervals import wilson
+from core.training import numerics
+from tools.review import verdict
 
 TRAIN_IMAGES = 2_000
 IMAGES = 10_000
@@ -35,7 +36,7 @@ def right_of_seeds(models: int, lr: float) -> NDArray[np.bool_]:
     """Train models with the seeds from 0 on and return what each gets right, (models, IMAGES)."""
     numerics.pin("portable", None)
     from benchmarks import workload
-    from core import evaluation
+    from core.training import evaluation
 
     data = workload.load()
     val_indices = data.val_indices[:IMAGES]
@@ -61,7 +62,7 @@ def swapped(right: NDArray[np.bool_], trials: int, generator: np.random.Generato
     differing = int((right[0] != right[1]).sum())
     called = 0
     for fixed in generator.binomial(differing, 0.5, trials).tolist():
-        found = paired.difference(fixed, differing - fixed, right.shape[1])
+        found = paired_tests.difference(fixed, differing - fixed, right.shape[1])
         called += verdict.judge(found) != "same"
     return called
 
@@ -71,7 +72,7 @@ def by_pairs(right: NDArray[np.bool_]) -> int:
     called = 0
     for before, after in zip(right[::2], right[1::2], strict=True):
         fixed, broken = int((after & ~before).sum()), int((before & ~after).sum())
-        called += verdict.judge(paired.difference(fixed, broken, right.shape[1])) != "same"
+        called += verdict.judge(paired_tests.difference(fixed, broken, right.shape[1])) != "same"
     return called
 
 
@@ -80,7 +81,7 @@ def by_recipes(right: NDArray[np.bool_], trials: int, generator: np.random.Gener
     called = 0
     for _ in range(trials):
         drawn = right[generator.permutation(len(right))[: 2 * SEEDS]].astype(np.int8)
-        called += verdict.judge(paired.over_seeds(drawn[SEEDS:] - drawn[:SEEDS])) != "same"
+        called += verdict.judge(paired_tests.over_seeds(drawn[SEEDS:] - drawn[:SEEDS])) != "same"
     return called
 
 

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.mnist import RAW, SPLIT
-from core import distributed, models, numerics, params, tensors
-from core.distributed import DistributedWorkers, Processes
-from core.tensors import TrainingSet
-from core.training import Training, plan_epoch, take_steps
+from core.pipeline import params
+from core.training import models, numerics, tensors
+from core.training.loop import Training, plan_epoch, take_steps
+from core.training.parallel import distributed
+from core.training.parallel.distributed import DistributedWorkers, Processes
+from core.training.tensors import TrainingSet
 
 
 def load(raw: Path = RAW, split: Path = SPLIT) -> TrainingSet:

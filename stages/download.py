@@ -15,10 +15,11 @@ from pathlib import Path
 if not __package__:  # run as a file: find core/ as `python -m` does
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from core import arrays, files, params
-from core.datasets import DATASETS, Arrays
-from core.fetch import by_hand, fetch
-from core.runner import run
+from core.data import arrays
+from core.data.datasets import DATASETS, Arrays
+from core.data.fetch import by_hand, fetch
+from core.pipeline import files, params
+from core.pipeline.runner import run
 
 CLASS_NAMES = Path("data/raw/classes.json")
 TRAIN_IMAGES = Path("data/raw/train_images.npy")

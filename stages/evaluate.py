@@ -15,8 +15,10 @@ from pathlib import Path
 if not __package__:  # run as a file: find core/ as `python -m` does
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from core import files, numerics, params, predictions, provenance
-from core.runner import run
+from core.pipeline import files, params, provenance
+from core.pipeline.runner import run
+from core.report import predictions
+from core.training import numerics
 
 CLASS_NAMES = Path("data/raw/classes.json")
 TRAIN_IMAGES = Path("data/raw/train_images.npy")
@@ -33,9 +35,9 @@ def main() -> None:
     chosen = params.read("numerics", "train.threads", "train.device", "model")
     numerics.pin(chosen.numerics, chosen.train.threads, chosen.train.device)
     provenance.check(CLASS_NAMES, TRAIN_IMAGES, TRAIN_LABELS, TRAIN_INDICES, VAL_INDICES, MODEL)
-    from core import models, tensors, weights
-    from core.evaluation import measure, predict
-    from core.workers import Workers
+    from core.training import models, tensors, weights
+    from core.training.evaluation import measure, predict
+    from core.training.parallel.workers import Workers
 
     data = tensors.read_training_set(
         images=TRAIN_IMAGES,

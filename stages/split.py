@@ -13,9 +13,10 @@ from pathlib import Path
 if not __package__:  # run as a file: find core/ as `python -m` does
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from core import arrays, params, provenance
-from core.runner import run
-from core.splitting import split
+from core.data import arrays
+from core.data.splitting import split
+from core.pipeline import params, provenance
+from core.pipeline.runner import run
 
 CLASS_NAMES = Path("data/raw/classes.json")
 TRAIN_LABELS = Path("data/raw/train_labels.npy")

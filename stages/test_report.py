@@ -28,27 +28,18 @@ import math
 
 import numpy as np
 
-from core import (
-    arrays,
-    calibration,
-    files,
-    intervals,
-    numerics,
-    pages,
-    params,
-    pictures,
-    predictions,
-    provenance,
-    report,
-    results,
-)
-from core.arrays import Images
-from core.errors import ModelError
-from core.gallery import Classified, Shown
-from core.params import Params
-from core.pictures import Picture
-from core.report import Findings, Validation
-from core.runner import run
+from core.data import arrays
+from core.data.arrays import Images
+from core.pipeline import files, params, provenance
+from core.pipeline.errors import ModelError
+from core.pipeline.params import Params
+from core.pipeline.runner import run
+from core.report import calibration, pages, pictures, predictions, report, results
+from core.report.gallery import Classified, Shown
+from core.report.pictures import Picture
+from core.report.report import Findings, Validation
+from core.statistics import intervals
+from core.training import numerics
 
 CLASS_NAMES = Path("data/raw/classes.json")
 TEST_IMAGES = Path("data/raw/test_images.npy")
@@ -83,8 +74,8 @@ def measure(chosen: Params) -> tuple[Classified, float, Images | None]:
         What it makes of each image; its mean cross-entropy in nats; and if it is
         linear, its weights as images, uint8 (classes, H, W, 3).
     """
-    from core import evaluation, models, tensors, weights
-    from core.workers import Workers
+    from core.training import evaluation, models, tensors, weights
+    from core.training.parallel.workers import Workers
 
     images, labels, names = arrays.read_labelled_images(TEST_IMAGES, TEST_LABELS, CLASS_NAMES)
     _, height, width, channels = images.shape

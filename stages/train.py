@@ -18,12 +18,13 @@ if not __package__:  # run as a file: find core/ as `python -m` does
 
 from tqdm import tqdm
 
-from core import files, launch, numerics, params, provenance
-from core.params import Params
-from core.runner import run
+from core.pipeline import files, params, process_rank, provenance
+from core.pipeline.params import Params
+from core.pipeline.runner import run
+from core.training import numerics
 
 if TYPE_CHECKING:  # torch comes after numerics.pin
-    from core.distributed import Processes
+    from core.training.parallel.distributed import Processes
 
 CLASS_NAMES = Path("data/raw/classes.json")
 TRAIN_IMAGES = Path("data/raw/train_images.npy")
@@ -41,9 +42,9 @@ def main() -> None:
     settings = chosen.train
     numerics.pin(chosen.numerics, settings.threads, settings.device)
     provenance.check(CLASS_NAMES, TRAIN_IMAGES, TRAIN_LABELS, TRAIN_INDICES, VAL_INDICES)
-    from core import distributed
+    from core.training.parallel import distributed
 
-    with distributed.joined(launch.place(), settings.device) as processes:
+    with distributed.joined(process_rank.place(), settings.device) as processes:
         train(chosen, processes)
 
 
@@ -51,8 +52,8 @@ def train(chosen: Params, processes: "Processes") -> None:
     """Train together with other processes; the first one prints and writes."""
     import torch
 
-    from core import checkpoints, models, tensors, training, weights
-    from core.distributed import DistributedWorkers
+    from core.training import checkpoints, loop, models, tensors, weights
+    from core.training.parallel.distributed import DistributedWorkers
 
     settings = chosen.train
     data = tensors.read_training_set(
@@ -68,7 +69,7 @@ def train(chosen: Params, processes: "Processes") -> None:
     )
     if chosen.model.standardize:
         models.standardize(model, data.images, data.train_indices)
-    training.check_batches(model, data.images, data.train_indices, settings, processes)
+    loop.check_batches(model, data.images, data.train_indices, settings, processes)
     model.to(settings.device)
     data = data.to(settings.device)
 
@@ -84,16 +85,16 @@ def train(chosen: Params, processes: "Processes") -> None:
     )
     calls = numerics.calls_at_once(chosen.numerics, settings.threads, settings.shards)
     workers = DistributedWorkers(processes, calls, max(1, torch.get_num_threads() // calls))
-    run_of_training = training.Training(model, settings, workers, processes)
+    run_of_training = loop.Training(model, settings, workers, processes)
 
     def say(line: str) -> None:
         if processes.first:
             print(line, flush=True)
 
-    def report(row: training.HistoryRow) -> None:
+    def report(row: loop.HistoryRow) -> None:
         say(f"{row.epoch:>5}  " + "  ".join(f"{value:>14.4f}" for value in row[1:]))
 
-    def progress(epoch: int, steps: Sequence[training.Step], taken: int) -> Iterable[training.Step]:
+    def progress(epoch: int, steps: Sequence[loop.Step], taken: int) -> Iterable[loop.Step]:
         if taken:
             say(f"going on in epoch {epoch} after {taken:,} steps")
         return tqdm(
@@ -105,7 +106,7 @@ def train(chosen: Params, processes: "Processes") -> None:
             disable=None if processes.first else True,  # None: in a terminal it is shown
         )
 
-    columns = training.HistoryRow._fields
+    columns = loop.HistoryRow._fields
     say("epoch  " + "  ".join(f"{column.replace('_', ' '):>14}" for column in columns[1:]))
     kept = run_of_training.fit(
         data.images,

@@ -6,8 +6,8 @@ import signal
 import hypothesis
 import pytest
 
-from core import numerics
-from tests.project import Project, copy_project, make_tiny
+from core.training import numerics
+from tests.support.project import Project, copy_project, make_tiny
 
 numerics.pin("portable", None)
 

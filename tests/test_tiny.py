@@ -15,7 +15,7 @@ import pytest
 import torch
 import yaml
 
-from tests.project import TINY_TEST, TINY_TRAIN, Project, copy_project, make_tiny
+from tests.support.project import TINY_TEST, TINY_TRAIN, Project, copy_project, make_tiny
 
 STAGES = ["download", "split", "train", "evaluate", "test_report"]
 

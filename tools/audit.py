@@ -9,8 +9,8 @@ import json
 import subprocess
 from typing import Any
 
-from core.errors import PipelineError, SetupError
-from core.runner import run
+from core.pipeline.errors import PipelineError, SetupError
+from core.pipeline.runner import run
 
 LOCK = "requirements-extras.lock"  # holds those of requirements.lock too
 COMMAND = (

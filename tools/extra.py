@@ -13,8 +13,8 @@ import sys
 import tomllib
 from pathlib import Path
 
-from core.errors import ParamsError, SetupError
-from core.runner import run
+from core.pipeline.errors import ParamsError, SetupError
+from core.pipeline.runner import run
 
 PROJECT = Path("pyproject.toml")
 LOCK = Path("requirements-extras.lock")

@@ -13,9 +13,9 @@ from jupyter_client.kernelspec import KernelSpecManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from core import files
-from core.errors import SetupError
-from core.runner import run
+from core.pipeline import files
+from core.pipeline.errors import SetupError
+from core.pipeline.runner import run
 
 NOTEBOOK = Path("notebooks/explore.ipynb")
 SECONDS = 600  # that a cell may take: it takes a few, but not on a machine that is busy

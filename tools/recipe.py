@@ -16,11 +16,11 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from core.errors import ParamsError, PipelineError
-from core.params import PARAMS_FILE
-from core.runner import run
-from tools import compare_page, executors, experiments, grid, recipe_files, running
-from tools.experiments import Result
+from core.pipeline.errors import ParamsError, PipelineError
+from core.pipeline.params import PARAMS_FILE
+from core.pipeline.runner import run
+from tools.experiments import executors, grid, ranking, recipe_files, run_experiments, store
+from tools.experiments.store import Result
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "settings", nargs="*", metavar="KNOB=VALUE", help="other than in the recipe"
     )
-    running.add_arguments(parser)
+    run_experiments.add_arguments(parser)
 
 
 def main(
@@ -45,7 +45,7 @@ def main(
         print(listing())
         return
     root = Path.cwd()
-    snapshot = experiments.take_snapshot(root)
+    snapshot = store.take_snapshot(root)
     planned = grid.plan(settings, seeds, PARAMS_FILE, [name])
     if len({each.recipe for each in planned}) > 1:
         raise ParamsError(
@@ -55,17 +55,17 @@ def main(
             + shlex.join(["python", "-m", "tools.compare", "--recipes", name, *settings]),
         )
     print(end=recipe_files.note_on_edits([name], PARAMS_FILE, settings, seeds))
-    ran = running.run_missing(root, snapshot, planned, executors.chosen(root, jobs, ray), force)
+    ran = run_experiments.run_missing(
+        root, snapshot, planned, executors.chosen(root, jobs, ray), force
+    )
     if ran.results:
-        tested = [
-            experiments.test_accuracy(root, snapshot, each.experiment) for each in ran.results
-        ]
+        tested = [store.test_accuracy(root, snapshot, each.experiment) for each in ran.results]
         print()
         print(table(ran.results, tested))
         print()
         print(f"next  dvc exp apply {ran.results[0].experiment.name}")
         print("      brings its parameters, model and metrics into this folder")
-    running.check_all_ran(ran, planned)
+    run_experiments.check_all_ran(ran, planned)
     if ran.divergences:
         raise PipelineError(
             f"{len(ran.divergences)} of {len(planned)} trainings diverged",
@@ -92,8 +92,8 @@ def table(results: Sequence[Result], test_accuracies: Sequence[float]) -> str:
     columns = {
         "recipe": results[0].experiment.recipe,
         "n": str(len(results)),
-        "val accuracy": compare_page.with_deviation([each.accuracy for each in results]),
-        "test accuracy": compare_page.with_deviation(list(test_accuracies)),
+        "val accuracy": ranking.with_deviation([each.accuracy for each in results]),
+        "test accuracy": ranking.with_deviation(list(test_accuracies)),
         "seconds": f"{statistics.fmean(seconds):.1f}" if seconds else "–",
     }
     widths = [max(len(title), len(cell)) for title, cell in columns.items()]

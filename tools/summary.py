@@ -8,9 +8,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from core import provenance
-from core.errors import DataError
-from core.runner import run
+from core.pipeline import provenance
+from core.pipeline.errors import DataError
+from core.pipeline.runner import run
 
 EVALUATION = Path("metrics/evaluate.json")
 TEST = Path("metrics/test.json")

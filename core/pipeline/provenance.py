@@ -1,0 +1,124 @@
+"""Refuses an input that is no longer what another stage wrote.
+
+DVC trusts a file whose size and time it knows, and what lies write-protected in
+its cache: a byte that a disk flipped goes unnoticed, from the data into the
+model and from the model into the metrics. So a stage that DVC runs compares its
+inputs with the MD5 sums that dvc.lock has of them. A stage that is run by hand
+compares nothing: its inputs may be anyone's.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from core.pipeline.errors import DataError
+
+LOCK = Path("dvc.lock")
+RUN_BY_DVC = "DVC_STAGE"  # in the environment of a stage that DVC runs
+MENDED = "python -m tools.repair moves it out of the way, here and in DVC's cache; then dvc repro"
+
+
+class Damage(NamedTuple):
+    """A file that is not what was written."""
+
+    path: Path
+    expected: str  # its MD5 when it was written
+    found: str
+
+
+def check(*inputs: Path) -> None:
+    """Compare `inputs` with what dvc.lock says was written, if DVC runs this stage.
+
+    An input that is missing, or that dvc.lock does not list as an output, is left
+    to its reader.
+
+    Raises:
+        DataError: an input is not what another stage wrote; names each. Or as `written`.
+    """
+    if RUN_BY_DVC in os.environ:
+        _refuse(damages(inputs))
+
+
+def check_outputs() -> None:
+    """Compare all outputs that are here with what dvc.lock says was written.
+
+    Raises:
+        DataError: as `check` does.
+    """
+    _refuse(damages())
+
+
+def damages(paths: Collection[Path] | None = None) -> list[Damage]:
+    """Return the outputs that are not what dvc.lock says was written.
+
+    Args:
+        paths: of the files to look at; None for all outputs.
+
+    Raises:
+        DataError: as `written`.
+    """
+    return [
+        Damage(path, expected, found)
+        for path, expected in written().items()
+        if (paths is None or path in paths) and path.is_file() and (found := md5(path)) != expected
+    ]
+
+
+def written() -> dict[Path, str]:
+    """Return for each output that dvc.lock lists its MD5; for none, if there is no dvc.lock.
+
+    Raises:
+        DataError: dvc.lock is not as DVC wrote it.
+    """
+    if not LOCK.exists():
+        return {}
+    text = LOCK.read_text(encoding="utf-8", errors="replace")
+    if "\ufffd" in text or "\n<<<<<<< " in text:
+        raise DataError(
+            f"{LOCK} is not as DVC wrote it",
+            found="both sides of a merge" if "\n<<<<<<< " in text else "bytes that are no text",
+            todo=f"git checkout HEAD {LOCK}, then dvc repro",
+        )
+    return {Path(path): md5 for path, md5 in outputs(text).items()}
+
+
+def _refuse(damaged: Sequence[Damage]) -> None:
+    if damaged:
+        raise DataError(
+            f"{', '.join(str(each.path) for each in damaged)} changed since a stage wrote it",
+            expected="\n".join(f"MD5 {each.expected}" for each in damaged),
+            found="\n".join(f"MD5 {each.found}" for each in damaged),
+            where=f"{LOCK} has what was written",
+            todo=MENDED,
+        )
+
+
+def outputs(lock: str) -> dict[str, str]:
+    """Return for each output in the text of a dvc.lock its MD5.
+
+    Reading it as YAML would take a tenth of a second more, in every stage. DVC
+    writes it in one form only, which a test compares with what YAML makes of it. A
+    hash that could be read as a number (12e3) stands in quotes.
+    """
+    found: dict[str, str] = {}
+    kind = path = ""
+    for line in lock.splitlines():
+        if entry := re.fullmatch(r"    (- path|\w+|  md5): ?'?(.*?)'?", line):
+            key, value = entry.groups()
+            if key == "- path":
+                path = value
+            elif key == "  md5":
+                if kind == "outs":
+                    found[path] = value
+            else:
+                kind = key
+    return found
+
+
+def md5(path: Path) -> str:
+    """Return the MD5 of a file, as DVC has it in dvc.lock."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

@@ -1,0 +1,180 @@
+"""Puts a test report together: what is found in a test set, and the page that shows it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from core.data.arrays import Images
+from core.pipeline.params import Params
+from core.report import calibration, charts, classification, gallery, pages
+from core.report.calibration import Bin, Coverage
+from core.report.classification import Matrix
+from core.report.gallery import Classified, Shown
+from core.report.results import Measured
+from core.statistics import intervals
+from core.statistics.intervals import Difference
+
+SAMPLE_SEED = 0  # of the images that nobody picked
+SHARES = [count / 100 for count in range(51)]  # of the images that are handed over
+TOLD_SHARES = [0.0, 0.01, 0.05, 0.1, 0.2]  # of these, the ones in the page's table
+MOST_CLASSES = 20  # whose best and worst images the page shows
+LARGEST_PAGE = 1_990_000  # bytes
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a model makes of a test set, in numbers and in images."""
+
+    matrix: Matrix
+    per_class: pd.DataFrame  # as `classification.per_class` returns it
+    bins: list[Bin]
+    coverage: list[Coverage]
+    most_wrong: list[Shown]
+    least_certain: list[Shown]
+    random_sample: list[Shown]
+    extremes: list[Shown]  # of each class the best and the worst, in turn
+
+    @property
+    def correct(self) -> int:
+        """How many images are predicted right."""
+        return int(self.matrix.trace())
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What the stages before measured, to compare the test with."""
+
+    correct: int  # validation images that are predicted right
+    images: int
+    train: Measured
+    val: Measured
+    history: list[dict[str, float]]  # a row an epoch, the columns of metrics/history.csv
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The interval of the validation accuracy."""
+        return intervals.wilson(self.correct, self.images)
+
+    def above(self, correct: int, images: int) -> Difference:
+        """Say by how much a test accuracy is above validation's."""
+        return intervals.newcombe(correct, images, self.correct, self.images)
+
+
+def find(tested: Classified, *, count: int) -> Findings:
+    """Look at a test set from all sides.
+
+    Args:
+        tested: the test set.
+        count: of the images in each gallery.
+    """
+    labels, probabilities = tested.labels, tested.probabilities
+    matrix = classification.confusion_matrix(labels, tested.predicted, classes=len(tested.names))
+    extremes = [
+        position
+        for _, best, worst in classification.best_and_worst(labels, probabilities)
+        for position in (best, worst)
+    ]
+    sample = classification.random_sample(len(labels), count=count, seed=SAMPLE_SEED)
+    return Findings(
+        matrix=matrix,
+        per_class=classification.per_class(matrix, tested.names),
+        bins=calibration.reliability(labels, probabilities),
+        coverage=calibration.coverage(labels, probabilities, SHARES),
+        most_wrong=gallery.show(
+            tested, classification.most_wrong(labels, probabilities, count=count)
+        ),
+        least_certain=gallery.show(tested, calibration.least_certain(probabilities, count=count)),
+        random_sample=gallery.show(tested, sample),
+        extremes=gallery.show(tested, extremes),
+    )
+
+
+def recipe(chosen: Params) -> dict[str, dict[str, Any]]:
+    """List the knobs that made a model, by section, without those that it does not use.
+
+    How many threads computed is no part of it.
+    """
+    model, train = chosen.model.model_dump(), chosen.train.model_dump()
+    own = model.get(model["name"], {})  # only some architectures have knobs of their own
+    augment = train.pop("augment")
+    del train["threads"]
+    return {
+        "Data set": {"name": chosen.dataset.name},
+        "Split": chosen.split.model_dump(),
+        "Model": {"name": model["name"], "standardize": model["standardize"], **own},
+        "Training": train,
+        "Augmentation": augment,
+        "Arithmetic": {"numerics": chosen.numerics},
+    }
+
+
+def page(
+    template: str,
+    style: str,
+    script: str,
+    *,
+    chosen: Params,
+    tested: Classified,
+    findings: Findings,
+    metrics: dict[str, float],
+    validation: Validation,
+    templates: Images | None,
+) -> str:
+    """Write the page: all images that it can hold, and never more than `LARGEST_PAGE`.
+
+    Args:
+        template: of Jinja.
+        style: in CSS.
+        script: in JavaScript.
+        chosen: the knobs that made the model.
+        tested: the test set.
+        findings: of it.
+        metrics: as metrics/test.json holds them.
+        validation: what to compare them with.
+        templates: the weights of a linear model as images, uint8 (classes, H, W, 3).
+    """
+    facts = {
+        "style": style,
+        "script": script,
+        "recipe": recipe(chosen),
+        "names": tested.names,
+        "shape": tested.images.shape[1:3],
+        "metrics": metrics,
+        "findings": findings,
+        "per_class": findings.per_class.to_dict("records"),
+        "extremes": _of_the_weakest(findings),
+        "shades": classification.shades(findings.matrix).tolist(),
+        "told": [each for each in findings.coverage if each.handed_over in TOLD_SHARES],
+        "bins": calibration.BINS,
+        "validation": validation,
+        "difference": validation.above(findings.correct, len(tested.labels)),
+        "sample_seed": SAMPLE_SEED,
+        "templates": [] if templates is None else [gallery.address(each) for each in templates],
+        "charts": _charts(findings, validation.history),
+    }
+    cells = {"names": tested.names, "matrix": findings.matrix.tolist()}
+    without_images = pages.render(template, **facts, cells={**cells, "rows": []})
+    room = LARGEST_PAGE - len(without_images.encode("utf-8"))
+    rows = gallery.sheets(tested, room=room)
+    return pages.render(template, **facts, cells={**cells, "rows": rows})
+
+
+def _of_the_weakest(findings: Findings) -> list[Shown]:
+    """Return the extremes of the classes with the lowest F1, in the order of the labels."""
+    table = findings.per_class[findings.per_class["support"] > 0].reset_index(drop=True)
+    weakest = sorted(table["f1"].sort_values(kind="stable").index[:MOST_CLASSES])
+    return [shown for place in weakest for shown in findings.extremes[2 * place : 2 * place + 2]]
+
+
+def _charts(findings: Findings, history: Sequence[dict[str, float]]) -> dict[str, str]:
+    """Draw the charts, by name, as SVG."""
+    specs = {
+        "loss": charts.learning_curve(history, "loss"),
+        "accuracy": charts.learning_curve(history, "accuracy"),
+        "reliability": charts.reliability(findings.bins),
+        "confidences": charts.confidences(findings.bins),
+        "coverage": charts.coverage(findings.coverage, TOLD_SHARES),
+    }
+    return {name: charts.draw(spec) for name, spec in specs.items()}

@@ -1,0 +1,122 @@
+"""The test of two recipes: against SciPy where it is a known one, by hand, and its error rate."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from core.statistics.significance import Correct, against_the_best, holm, paired_difference
+
+
+def predictions(
+    generator: np.random.Generator, shift: float, difficulty: np.ndarray, luck: np.ndarray
+) -> Correct:
+    """Draw which images are right: (seeds, images), from hard and easy images, and lucky seeds."""
+    chance = difficulty + luck[:, np.newaxis] + shift
+    right: Correct = generator.normal(size=chance.shape) < chance
+    return right
+
+
+def test_with_one_seed_it_is_the_paired_t_test_over_the_images() -> None:
+    generator = np.random.default_rng(0)
+    first, second = generator.random((1, 500)) < 0.9, generator.random((1, 500)) < 0.85
+    expected = stats.ttest_rel(first[0].astype(float), second[0].astype(float))
+
+    found = paired_difference(first, second)
+
+    assert found.p_value == pytest.approx(expected.pvalue)
+    assert found.degrees_of_freedom == 499
+    assert found.mean / found.standard_error == pytest.approx(expected.statistic)
+
+
+def test_where_images_tell_nothing_beyond_the_seeds_it_is_the_paired_t_test_over_the_seeds() -> (
+    None
+):
+    # Seeds differ by 1, 2 and 4 images, never the same image: what an image adds
+    # is all in the seed.
+    first = np.ones((3, 12), dtype=bool)
+    second = first.copy()
+    second[0, 0] = second[1, 1:3] = second[2, 3:7] = False
+    expected = stats.ttest_rel(first.mean(axis=1), second.mean(axis=1))
+
+    found = paired_difference(first, second)
+
+    assert found.mean == pytest.approx(7 / 36)
+    assert found.p_value == pytest.approx(expected.pvalue)
+    assert found.degrees_of_freedom == pytest.approx(2)
+
+
+def test_two_seeds_and_three_images_are_as_worked_out_by_hand() -> None:
+    # Differences 1 1 0 and 0 1 0; their mean is 1/2, of the seeds 2/3 and 1/3,
+    # of the images 1/2, 1 and 0. Mean squares: of the seeds 3 * 2 * (1/6)^2 = 1/6,
+    # of the images 2 * (0 + 1/4 + 1/4) / 2 = 1/2, of the rest
+    # (1/3)^2 * 2 + (1/6)^2 * 4 = 1/3 over 2, which is 1/6.
+    first = np.array([[1, 1, 0], [0, 1, 0]], dtype=bool)
+    second = np.zeros((2, 3), dtype=bool)
+
+    found = paired_difference(first, second)
+
+    noise = 1 / 6 + 1 / 2 - 1 / 6
+    assert found.mean == pytest.approx(1 / 2)
+    assert found.standard_error == pytest.approx((noise / 6) ** 0.5)
+    assert found.degrees_of_freedom == pytest.approx((noise / (1 / 6)) ** 2)
+    assert found.p_value == pytest.approx(2 * stats.t.sf(0.5 / (noise / 6) ** 0.5, 9))
+
+
+def test_the_same_predictions_differ_by_nothing() -> None:
+    same = np.random.default_rng(1).random((3, 50)) < 0.9
+    assert paired_difference(same, same) == (0.0, 0.0, np.inf, 1.0)
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize("luck", [0.0, 0.1, 0.3])
+def test_equal_recipes_are_told_apart_in_at_most_one_case_of_twenty(
+    seeds: int, luck: float
+) -> None:
+    # Both the images and the seeds of each trial are drawn anew, and a recipe
+    # has luck of its own with a seed.
+    generator = np.random.default_rng(seeds)
+    trials, alarms = 1000, 0
+    for _ in range(trials):
+        difficulty = generator.normal(1.5, 1.0, size=400)
+        first, second = (
+            predictions(generator, 0.0, difficulty, generator.normal(0, luck, size=seeds))
+            for _ in range(2)
+        )
+        alarms += paired_difference(first, second).p_value < 0.05
+    # 0.05 and three standard errors of a share of 1,000 trials.
+    assert alarms / trials <= 0.05 + 3 * (0.05 * 0.95 / trials) ** 0.5
+
+
+def test_a_difference_of_three_points_is_found_with_three_seeds() -> None:
+    generator = np.random.default_rng(3)
+    found = 0
+    for _ in range(100):
+        difficulty = generator.normal(1.5, 1.0, size=4000)
+        better, worse = (
+            predictions(generator, shift, difficulty, generator.normal(0, 0.01, size=3))
+            for shift in (0.25, 0.0)
+        )
+        difference = paired_difference(better, worse)
+        found += difference.p_value < 0.05 and difference.mean > 0
+    assert found >= 95
+
+
+def test_holm_is_as_worked_out_by_hand() -> None:
+    # Sorted: 0.01 * 4, 0.02 * 3, 0.03 * 2, 0.5 * 1; the third may not be below the second.
+    assert holm([0.03, 0.01, 0.5, 0.02]) == pytest.approx([0.06, 0.04, 0.5, 0.06])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_the_best_is_tested_with_the_correction_for_every_pair() -> None:
+    generator = np.random.default_rng(5)
+    difficulty = generator.normal(1.5, 1.0, size=300)
+    recipes = [predictions(generator, s, difficulty, np.zeros(2)) for s in (0.3, 0.2, 0.0)]
+    pairs = [(0, 1), (0, 2), (1, 2)]
+    corrected = holm([paired_difference(recipes[i], recipes[j]).p_value for i, j in pairs])
+
+    itself, second, third = against_the_best(recipes, best=0)
+
+    assert (itself.mean, itself.p_value) == (0.0, 1.0)
+    assert (second.p_value, third.p_value) == (corrected[0], corrected[1])
+    assert third.mean == pytest.approx(recipes[0].mean() - recipes[2].mean())

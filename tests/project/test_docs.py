@@ -1,0 +1,85 @@
+"""What the docs show is what the commands print."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def test_the_readme_shows_what_make_repro_ends_with() -> None:
+    printed = subprocess.run(
+        [sys.executable, "-m", "tools.summary"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    printed = printed.replace("make repro writes it", "reports/test_report.html")
+    assert printed.strip("\n") in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_the_docs_lead_to_files(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+def test_each_fault_of_the_docs_is_tried_by_the_tests_that_it_names() -> None:
+    page = (ROOT / "docs/faults.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if re.match(r"\| (?!fault )\S", line)]
+    places = {test.stem: test.relative_to(ROOT).as_posix() for test in ROOT.glob("tests/**/*.py")}
+    tests = set()
+    for row in rows:
+        named = re.search(r"\| (test_\w+): ([\w ;]+) \|$", row)
+        assert named, row
+        for sentence in named[2].split("; "):
+            tests.add(f"{places[named[1]]}::test_{sentence.replace(' ', '_')}")
+    collected = subprocess.run(
+        [sys.executable, "-m", "pytest", "--collect-only", "-q", *sorted(tests)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert collected.returncode == 0, collected.stdout + collected.stderr
+    cases = [line for line in collected.stdout.splitlines() if line.startswith("tests/")]
+    assert {case.partition("[")[0] for case in cases} == tests
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_make_targets_named_in_the_docs_exist(page: Path) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(
+        r"(?:`|^ {4}|^\$ )make ([a-z-]+)", page.read_text(encoding="utf-8"), re.MULTILINE
+    ):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        (["compare"], "tools.compare train.lr=0.001,0.003,0.01,0.03,0.1,0.3,1 --seeds 3"),
+        (["compare", "COMPARE=train.lr=1 --seeds 2"], "tools.compare train.lr=1 --seeds 2"),
+        (["recipe"], "tools.recipe"),
+        (
+            ["recipe", "NAME=cnn-mnist", "SEEDS=5", "SET=train.epochs=20"],
+            "tools.recipe cnn-mnist train.epochs=20 --seeds 5",
+        ),
+    ],
+)
+def test_make_runs_the_commands_that_the_docs_say(words: list[str], command: str) -> None:
+    told = subprocess.run(
+        ["make", "--no-print-directory", "--dry-run", *words],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert " ".join(told.splitlines()[-1].split()).endswith(f" python -m {command}")

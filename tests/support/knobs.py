@@ -1,0 +1,30 @@
+"""The sections of params.yaml as it is committed, and others that differ in a few knobs."""
+
+from typing import Any, TypeVar
+
+from core.pipeline import params
+from core.pipeline.params import ModelParams, Section, TrainParams
+from tests.support.project import ROOT
+
+Sections = TypeVar("Sections", bound=Section)
+
+MODEL = params.check(ROOT / "params.yaml").model
+TRAIN = params.check(ROOT / "params.yaml").train
+
+
+def changed(section: Sections, **knobs: Any) -> Sections:
+    """Change knobs of a section; a dict stands for some knobs of a section within it."""
+    values = section.model_dump()
+    for name, value in knobs.items():
+        values[name] = values[name] | value if isinstance(value, dict) else value
+    return type(section).model_validate(values)
+
+
+def model(name: str, **knobs: Any) -> ModelParams:
+    """The section `model` with another architecture."""
+    return changed(MODEL, name=name, **knobs)
+
+
+def train(**knobs: Any) -> TrainParams:
+    """The section `train` with other knobs."""
+    return changed(TRAIN, **knobs)

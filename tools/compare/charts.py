@@ -1,0 +1,361 @@
+"""Draws a comparison: specifications of Vega-Lite, which the page and the picture share.
+
+Colours go from dark to light in the order of the recipes (viridis, which is
+told apart without seeing red or green), and every mark says its numbers.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+from tools.experiments.grid import written
+from tools.experiments.ranking import Comparison, Recipe, curves, mean_and_deviation
+
+Spec = dict[str, Any]
+
+SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
+HEIGHT = 280  # pixels
+
+# What differs on light and dark paper. Viridis loses the end that would vanish.
+THEMES: dict[str, Spec] = {
+    "light": {
+        "ink": "#1c1917", "faint": "#57534e", "line": "#d6d3d1", "alarm": "#c2410c",
+        "extent": [0.0, 0.88],
+    },
+    "dark": {
+        "ink": "#f5f5f4", "faint": "#b3ada8", "line": "#44403c", "alarm": "#fb923c",
+        "extent": [0.25, 1.0],
+    },
+}  # fmt: skip
+
+
+# A cross of two strokes, in the units of Vega's symbols.
+CROSS = "M-0.5,-0.5L0.5,0.5M-0.5,0.5L0.5,-0.5"
+
+
+class Measure(NamedTuple):
+    """What is drawn: its name in the results, and the title of its chart."""
+
+    name: str
+    title: str
+
+
+ACCURACY = Measure("accuracy", "Validation accuracy")
+LOSS = Measure("loss", "Validation loss (nats)")
+
+
+def specs(comparison: Comparison) -> dict[str, Spec]:
+    """Draw the four charts of a comparison, by name."""
+    return {
+        "accuracy": by_knob(comparison, ACCURACY),
+        "loss": by_knob(comparison, LOSS),
+        "accuracy-curves": learning_curves(comparison, ACCURACY),
+        "loss-curves": learning_curves(comparison, LOSS),
+    }
+
+
+def config(theme: str) -> Spec:
+    """Return the look of the charts on light or dark paper."""
+    chosen = THEMES[theme]
+    return {
+        "background": "transparent",
+        "font": "system-ui, sans-serif",
+        "view": {"stroke": None},
+        "axis": {
+            "labelColor": chosen["faint"],
+            "titleColor": chosen["ink"],
+            "titleFontWeight": "normal",
+            "gridColor": chosen["line"],
+            "gridOpacity": 0.6,
+            "domainColor": chosen["line"],
+            "tickColor": chosen["line"],
+            "labelFontSize": 12,
+            "titleFontSize": 13,
+        },
+        "legend": {
+            "labelColor": chosen["ink"],
+            "titleColor": chosen["faint"],
+            "titleFontWeight": "normal",
+            "labelFontSize": 12,
+            "titleFontSize": 12,
+        },
+        "title": {"color": chosen["ink"], "fontSize": 15, "anchor": "start", "offset": 12},
+        "range": {"ordinal": {"scheme": "viridis", "extent": chosen["extent"]}},
+        # Of what has no colour of a recipe: the line that joins the means, and
+        # the crosses of what diverged.
+        "line": {"color": chosen["faint"]},
+        "point": {"color": chosen["alarm"]},
+    }
+
+
+def by_knob(comparison: Comparison, measure: Measure) -> Spec:
+    """Draw one measure against the knob that varies: every run, mean and deviation."""
+    knob = _axis_knob(comparison)
+    finished = [recipe for recipe in _in_order(comparison) if recipe.results]
+    runs = [
+        _named(recipe, knob)
+        | {"seed": result.experiment.seed, measure.name: getattr(result, measure.name)}
+        for recipe in finished
+        for result in recipe.results
+    ]
+    means = []
+    for recipe in finished:
+        values = recipe.accuracies if measure is ACCURACY else recipe.losses
+        mean, deviation = mean_and_deviation(values)
+        spread = deviation or 0.0
+        means.append(
+            _named(recipe, knob)
+            | {"mean": mean, "deviation": deviation, "low": mean - spread, "high": mean + spread}
+            | {"runs": len(values)}
+        )
+    diverged = [
+        _named(recipe, knob) | {"seed": each.experiment.seed, "what": _where(each.message)}
+        for recipe in _in_order(comparison)
+        for each in recipe.divergences
+    ]
+
+    x = _knob_axis(comparison, knob)
+    y = _measure_axis()
+    colour = _colour(comparison, legend=False)
+    tooltip = [{"field": "recipe"}]
+    layers: list[Spec] = [
+        {
+            "data": {"values": means},
+            "mark": {"type": "line", "strokeWidth": 1, "strokeDash": [3, 3]},
+            "encoding": {
+                "x": x,
+                "y": {"field": "mean", **y},
+                "detail": {"field": "others"},
+                "order": {"field": "at", "type": "quantitative"},
+            },
+        },
+        {
+            "data": {"values": means},
+            "mark": {"type": "rule", "strokeWidth": 2},
+            "encoding": {"x": x, "y": {"field": "low", **y}, "y2": {"field": "high"}, **colour},
+        },
+        {
+            "data": {"values": runs},
+            "mark": {"type": "tick", "orient": "horizontal", "size": 14, "thickness": 1.5},
+            "encoding": {
+                "x": x,
+                "y": {"field": measure.name, **y},
+                **colour,
+                "tooltip": [*tooltip, {"field": "seed"}, _number(measure.name)],
+            },
+        },
+        {
+            "data": {"values": means},
+            "mark": {"type": "point", "filled": True, "size": 90, "opacity": 1},
+            "encoding": {
+                "x": x,
+                "y": {"field": "mean", **y},
+                **colour,
+                "tooltip": [
+                    *tooltip,
+                    {"field": "runs"},
+                    _number("mean"),
+                    _number("deviation", "standard deviation"),
+                ],
+            },
+        },
+    ]
+    if diverged:
+        layers.append(
+            {
+                "data": {"values": diverged},
+                "mark": {
+                    "type": "point",
+                    "shape": CROSS,
+                    "size": 200,
+                    "strokeWidth": 3,
+                    "opacity": 1,
+                },
+                "encoding": {
+                    "x": x,
+                    "y": {"value": HEIGHT},
+                    "tooltip": [
+                        *tooltip,
+                        {"field": "seed"},
+                        {"field": "what", "title": "diverged"},
+                    ],
+                },
+            }
+        )
+    return _chart(measure.title, layers)
+
+
+def learning_curves(comparison: Comparison, measure: Measure) -> Spec:
+    """Draw one measure against the epoch, a line a recipe, the mean over its seeds.
+
+    From epoch 1: beside the untrained model all others would be one line.
+    """
+    values = [
+        {"recipe": _label(recipe), "epoch": row["epoch"], measure.name: row[f"val_{measure.name}"]}
+        for recipe in _in_order(comparison)
+        if recipe.results
+        for row in curves(recipe).to_dict("records")
+        if row["epoch"] > 0
+    ]
+    chosen = {"condition": {"param": "chosen", "value": 1}, "value": 0.12}
+    layer = {
+        "data": {"values": values},
+        "params": [
+            {
+                "name": "chosen",
+                "select": {"type": "point", "fields": ["recipe"]},
+                "bind": "legend",
+            }
+        ],
+        "mark": {
+            "type": "line",
+            "strokeWidth": 2,
+            "point": {"filled": True, "size": 45},
+        },
+        "encoding": {
+            "x": {
+                "field": "epoch",
+                "type": "quantitative",
+                "axis": {"tickMinStep": 1, "format": "d", "grid": False},
+            },
+            "y": {"field": measure.name, **_measure_axis()},
+            **_colour(comparison, legend=True),
+            "opacity": chosen,
+            "tooltip": [{"field": "recipe"}, {"field": "epoch"}, _number(measure.name)],
+        },
+    }
+    return _chart(measure.title, [layer])
+
+
+def side_by_side(charts: dict[str, Spec], *, width: int) -> Spec:
+    """Put the charts into one specification of a fixed size, two a row."""
+    sized = [
+        {key: value for key, value in spec.items() if key not in ("$schema", "autosize")}
+        | {"width": width}
+        for spec in charts.values()
+    ]
+    return {
+        "$schema": SCHEMA,
+        "vconcat": [{"hconcat": sized[:2]}, {"hconcat": sized[2:]}],
+        "spacing": 32,
+        "resolve": {"legend": {"color": "independent"}},
+    }
+
+
+def _chart(title: str, layers: list[Spec]) -> Spec:
+    return {
+        "$schema": SCHEMA,
+        "title": title,
+        "width": "container",
+        "height": HEIGHT,
+        "autosize": {"type": "fit-x", "contains": "padding"},
+        "layer": layers,
+    }
+
+
+def _measure_axis() -> Spec:
+    return {
+        "type": "quantitative",
+        "title": None,
+        "scale": {"zero": False},
+        "axis": {"tickCount": 6},
+    }
+
+
+def _number(field: str, title: str = "") -> Spec:
+    return {"field": field, "type": "quantitative", "title": title or field, "format": ".4f"}
+
+
+def _colour(comparison: Comparison, *, legend: bool) -> Spec:
+    names = [_label(recipe) for recipe in _in_order(comparison) if recipe.results]
+    encoding: Spec = {
+        "field": "recipe",
+        "type": "ordinal",
+        "sort": None,
+        "scale": {"domain": names},
+        "legend": None,
+    }
+    if legend:
+        encoding["legend"] = {
+            "title": " ".join(_short(comparison)) or None,
+            "orient": "bottom",
+            "columns": 4,
+            "symbolType": "circle",
+            "symbolOpacity": 1,
+        }
+    return {"color": encoding}
+
+
+def _axis_knob(comparison: Comparison) -> str:
+    """Return the knob of the horizontal axis: the first that varies."""
+    for knob in comparison.knobs:
+        if len({repr(recipe.settings[knob]) for recipe in comparison.recipes}) > 1:
+            return knob
+    return comparison.knobs[0] if comparison.knobs else ""
+
+
+def _knob_axis(comparison: Comparison, knob: str) -> Spec:
+    """Choose the scale of a knob: logarithmic where its values span a factor of ten."""
+    values = [recipe.settings[knob] for recipe in comparison.recipes] if knob else []
+    axis: Spec = {"field": "at", "title": knob or None}
+    numbers = [value for value in values if _is_number(value)]
+    if not values or len(numbers) < len(values):
+        return axis | {"type": "ordinal", "sort": None, "axis": {"labelAngle": 0}}
+    different = sorted(set(numbers))
+    axis["type"] = "quantitative"
+    axis["axis"] = {
+        "values": different,
+        "grid": False,
+        "labelOverlap": True,
+        "labelExpr": "'' + datum.value",  # as it is: Vega would round it by the others
+    }
+    if different[0] > 0 and different[-1] >= 10 * different[0]:
+        # Air beside the outermost points, and no ticks between the values.
+        low, high = different[0] / 1.5, different[-1] * 1.5
+        axis["scale"] = {"type": "log", "domain": [low, high], "nice": False}
+    else:
+        axis["scale"] = {"zero": False, "padding": 16}
+    return axis
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _named(recipe: Recipe, knob: str) -> Spec:
+    """What every mark of a recipe knows: its name, its place, and its other knobs."""
+    at = recipe.settings[knob] if knob else recipe.name
+    others = {key: value for key, value in recipe.settings.items() if key != knob}
+    return {
+        "recipe": _label(recipe),
+        "at": at if _is_number(at) else written(at),
+        "others": " ".join(f"{key}={written(value)}" for key, value in others.items()),
+    }
+
+
+def _label(recipe: Recipe) -> str:
+    return " ".join(written(value) for value in recipe.settings.values()) or recipe.name
+
+
+def _short(comparison: Comparison) -> list[str]:
+    return [knob.rpartition(".")[2] for knob in comparison.knobs]
+
+
+def _in_order(comparison: Comparison) -> list[Recipe]:
+    """Return the recipes by their settings, numbers by size, and not by rank."""
+
+    def key(recipe: Recipe) -> list[tuple[float, str]]:
+        return [
+            (float(value), "") if _is_number(value) else (math.inf, written(value))
+            for value in recipe.settings.values()
+        ]
+
+    return sorted(comparison.recipes, key=key)
+
+
+def _where(message: str) -> str:
+    """Find in what a diverged training said where it did."""
+    for line in message.splitlines():
+        label, _, text = line.strip().partition(":")
+        if label == "where":
+            return text.strip()
+    return message.splitlines()[0]

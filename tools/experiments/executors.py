@@ -1,0 +1,36 @@
+"""Chooses where experiments run: on this machine, or on the nodes of a Ray cluster."""
+
+import importlib.util
+from pathlib import Path
+
+from core.pipeline.errors import SetupError
+from tools import extra
+from tools.experiments.executor import Executor
+from tools.experiments.local_executor import LocalExecutor
+
+RAY_EXECUTOR = "tools.experiments.ray"  # may be deleted by who has no cluster
+
+
+def chosen(root: Path, jobs: int | None, ray: str | None) -> Executor:
+    """Return the executor that the command line asks for.
+
+    Args:
+        root: of the repository.
+        jobs: how many at a time; None for as many as have processors of their own.
+        ray: the address of a Ray cluster, or `local`; None for no Ray.
+
+    Raises:
+        SetupError: Ray, an optional package, is not installed, or its executor was deleted.
+    """
+    if ray is None:
+        return LocalExecutor(root, jobs)
+    if importlib.util.find_spec(RAY_EXECUTOR) is None:
+        raise SetupError(
+            "this project has no Ray executor",
+            expected=f"the folder {RAY_EXECUTOR.replace('.', '/')}",
+            todo="run it without --ray",
+        )
+    extra.require("ray", "ray", "--ray")
+    from tools.experiments.ray.executor import RayExecutor
+
+    return RayExecutor(root, jobs, ray)

@@ -1,0 +1,185 @@
+"""What a revision and its experiments computed, by their dvc.lock: objects and runs.
+
+An object is a file that a stage wrote, under its MD5 in DVC's cache. DVC restores
+a stage without running it when its run cache has an entry for the same code, inputs
+and parameters, and all objects of that entry are there, those of the metrics too,
+which lie in git. Such an entry is what dvc.lock says of the stage: so git is enough
+to make it, on any machine.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from core.pipeline import files
+from core.pipeline.errors import DataError, SetupError
+from tools.experiments import store
+from tools.experiments.store import LOCK, Outcome
+from tools.repository import freshness, git, snapshots
+
+OBJECTS = "files/md5"  # in DVC's cache, and in a remote
+RUNS = "runs"  # the run cache, likewise
+READ_ONLY = 0o444  # as DVC leaves what is in a cache
+UNCOUNTED = ["size", "nfiles"]  # what DVC leaves out of an entry's hash
+
+
+@dataclass(frozen=True)
+class Run:
+    """A revision, or an experiment, and what its dvc.lock says.
+
+    Args:
+        name: for a reader.
+        commit: that holds dvc.lock, and the files that git keeps.
+        stages: of dvc.lock.
+    """
+
+    name: str
+    commit: str
+    stages: Mapping[str, Any]
+
+    def objects(self) -> dict[str, str]:
+        """Return the path of each output, by its MD5."""
+        return {out["md5"]: out["path"] for stage in self.stages.values() for out in stage["outs"]}
+
+
+def run(name: str, commit: str) -> Run:
+    """Read the dvc.lock of a commit.
+
+    Raises:
+        DataError: it is no YAML, or lists a folder: its files could not be told apart.
+    """
+    stages = freshness.locked(snapshots.revision(commit))
+    for stage in stages.values():
+        for out in stage.get("outs", []):
+            if out.get("hash") != "md5" or str(out.get("md5")).endswith(".dir"):
+                raise DataError(
+                    f"dvc.lock of {name} holds an output that can not be shared file by file",
+                    expected="the MD5 of a file, as DVC 3 writes it",
+                    found=f"{out['path']}: {out.get('md5')}",
+                    todo="let dvc.yaml list files, not folders",
+                )
+    return Run(name, commit, {key: value for key, value in stages.items() if value.get("outs")})
+
+
+def of_outcome(outcome: Outcome) -> Run:
+    """Return the run of an experiment that has just ended; one that failed computed nothing."""
+    content = outcome.files.get(LOCK)
+    stages = YAML(typ="safe").load(content)["stages"] if content else {}
+    return Run(outcome.experiment.name, "", stages)
+
+
+def of_revision(commit: str) -> list[Run]:
+    """Return the runs of a commit: itself, then its experiments that finished.
+
+    Raises:
+        DataError: as `run`.
+    """
+    below = f"{store.FINISHED}/{commit[:2]}/{commit[2:]}/"
+    refs = git.run("for-each-ref", "--format=%(refname)", below).decode().split()
+    return [run("this revision", commit), *(run(ref.removeprefix(below), ref) for ref in refs)]
+
+
+class Cache:
+    """DVC's cache of this repository.
+
+    Args:
+        folder: of it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def object(self, md5: str) -> Path:
+        """Return where the object of this MD5 lies, if it does."""
+        return self.folder / OBJECTS / md5[:2] / md5[2:]
+
+    def has(self, md5: str) -> bool:
+        """Say whether it lies there."""
+        return self.object(md5).is_file()
+
+    def add(self, md5: str, content: bytes) -> None:
+        """Keep an object that is not there yet.
+
+        Raises:
+            DataError: these bytes have another MD5.
+        """
+        if self.has(md5):
+            return
+        if freshness.md5(content) != md5.removesuffix(".dir"):
+            raise DataError(
+                "an object arrived damaged",
+                expected=f"MD5 {md5}",
+                found=f"MD5 {freshness.md5(content)}",
+                todo="the same command fetches it again",
+            )
+        files.write_bytes(self.object(md5), content)
+        self.object(md5).chmod(READ_ONLY)
+
+    def complete(self, runs: Iterable[Run]) -> None:
+        """Take what git keeps of the outputs, where the cache lacks it.
+
+        In a new clone DVC finds the metrics in place and leaves its cache without them.
+        """
+        for each in runs:
+            absent = {md5: path for md5, path in each.objects().items() if not self.has(md5)}
+            in_git = git.files_of(each.commit) if absent else set()
+            for md5, path in absent.items():
+                if path in in_git:
+                    content = git.content(each.commit, path)
+                    if freshness.md5(content) == md5:
+                        self.add(md5, content)
+
+    def entries(self, runs: Iterable[Run], there: Iterable[str]) -> dict[str, bytes]:
+        """Make the entries of the run cache for all stages whose objects are there.
+
+        Args:
+            runs: whose stages are meant.
+            there: the MD5 of the objects.
+
+        Returns:
+            The content of each, by its path below the folder of the run cache.
+        """
+        from dvc.utils import dict_sha256
+        from dvc.utils.serialize import dumps_yaml
+
+        known = set(there)
+        made = {}
+        for each in runs:
+            for stage in each.stages.values():
+                if known.issuperset(out["md5"] for out in stage["outs"]):
+                    paths = {**stage, "outs": [out["path"] for out in stage["outs"]]}
+                    key = dict_sha256(paths, exclude=UNCOUNTED)
+                    value = dict_sha256(stage, exclude=UNCOUNTED)
+                    made[f"{key[:2]}/{key}/{value}"] = dumps_yaml(stage).encode()
+        return made
+
+    def add_entries(self, entries: Mapping[str, bytes]) -> None:
+        """Write entries into the run cache that it lacks."""
+        for name, content in entries.items():
+            path = self.folder / RUNS / name
+            if not path.exists():
+                files.write_bytes(path, content)
+
+
+def opened(root: Path | None = None) -> Cache:
+    """Return DVC's cache of a repository.
+
+    Args:
+        root: of it; None for the working directory.
+
+    Raises:
+        SetupError: this is none of DVC, or its settings can not be read.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with Repo(str(root) if root else None) as repo:
+            return Cache(Path(repo.cache.local_cache_dir))
+    except DvcException as error:
+        raise SetupError(
+            "DVC's cache can not be found", found=str(error), where=str(root or Path.cwd())
+        ) from error

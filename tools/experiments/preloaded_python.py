@@ -1,0 +1,122 @@
+"""A Python that has imported its libraries already: what tools/experiments/preloaded.py starts.
+
+    python -P preloaded_python.py serve FD MODULE...   imports the modules, then waits
+    python -I -S preloaded_python.py call SOCKET -m stages.train
+
+`call` hands its command, folder, environment and open files to the process that
+waits. That one makes a copy of itself (fork), which runs the command as Python
+would have, from the code in that folder. Nothing of the project is imported
+before the copy is made. Any command but `-m MODULE` is left to Python itself.
+
+It uses Python's own library only, and of that as little as it can (no pathlib):
+`call` runs once a stage, and has to be quick.
+"""
+
+import os
+import socket
+import sys
+
+LENGTH_BYTES = 8  # of the number that says how long a request is
+
+
+def call(address: str, arguments: list[str]) -> None:
+    """Have a command run by the process that waits at `address`, and end as it ended."""
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        if arguments[:1] != ["-m"]:
+            raise OSError("not a module")
+        connection.connect(address)
+    except OSError:
+        os.execv(sys.executable, [sys.executable, *arguments])  # noqa: S606
+    import json
+
+    facts = [os.getpgid(0), os.getcwd(), dict(os.environ), arguments]  # noqa: PTH109
+    request = json.dumps(facts).encode()
+    socket.send_fds(connection, [len(request).to_bytes(LENGTH_BYTES, "big")], [0, 1, 2])
+    connection.sendall(request)
+    answer = connection.makefile("rb").read().decode()
+    status = int(answer) if answer else 1
+    if status < 0:  # end by the same signal, so that the caller sees the same
+        import signal
+
+        if -status != signal.SIGKILL:
+            signal.signal(-status, signal.SIG_DFL)
+        os.kill(os.getpid(), -status)
+    sys.exit(status)
+
+
+def serve(listener: socket.socket, modules: list[str]) -> list[str]:
+    """Wait for commands until standard input ends; return, in a copy, with one to run."""
+    import gc
+    import importlib
+    import selectors
+    import signal
+
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ImportError:  # whoever needs it will say so
+            continue
+    gc.freeze()  # the copies share what is there now
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no copy is waited for here
+    with selectors.DefaultSelector() as selector:
+        selector.register(listener, selectors.EVENT_READ)
+        selector.register(0, selectors.EVENT_READ)
+        while True:
+            ready = {key.fd for key, _ in selector.select()}
+            if 0 in ready:
+                import shutil
+
+                # Nobody else would, if whoever started this was killed.
+                shutil.rmtree(os.path.dirname(sys.argv[0]), ignore_errors=True)  # noqa: PTH120
+                os._exit(0)
+            connection, _ = listener.accept()
+            if os.fork() == 0:
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                listener.close()
+                break
+            connection.close()
+    return _become(connection)
+
+
+def _become(connection: socket.socket) -> list[str]:
+    """Take the place of the caller; return, in one more copy, with the command to run."""
+    start, files, _, _ = socket.recv_fds(connection, LENGTH_BYTES, 3)
+    with connection.makefile("rb") as stream:
+        request = stream.read(int.from_bytes(start, "big"))
+    import json
+
+    group, folder, environment, arguments = json.loads(request)
+    os.setpgid(0, group)  # to be stopped with the caller
+    child = os.fork()
+    if child:
+        _, status = os.waitpid(child, 0)
+        connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+        os._exit(0)
+    connection.close()
+    for number, file in enumerate(files):
+        os.dup2(file, number)
+        os.close(file)
+    os.chdir(folder)
+    # What the libraries read when they were imported stays as they read it.
+    kept = {name: os.environ[name] for name in os.environ["PRELOADED_WITH"].split()}
+    os.environ.clear()
+    os.environ.update({**environment, **kept})
+    command: list[str] = arguments
+    return command
+
+
+def run(arguments: list[str]) -> None:
+    """Run `-m MODULE ...` as Python does: the code of the folder comes first."""
+    import runpy
+
+    sys.path.insert(0, os.getcwd())  # noqa: PTH109
+    sys.argv = arguments[1:]
+    runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "call":
+        call(sys.argv[2], sys.argv[3:])
+    else:
+        run(serve(socket.socket(fileno=int(sys.argv[2])), sys.argv[3:]))

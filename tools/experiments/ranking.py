@@ -1,0 +1,182 @@
+"""Ranks recipes by what their experiments found on the validation images.
+
+A recipe is a choice of knobs; its experiments differ in the seed only. Recipes
+are chosen by validation alone: nothing here knows of a test set.
+"""
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from core.statistics import significance
+from core.statistics.significance import Correct, Difference
+from tools.experiments.grid import Experiment
+from tools.experiments.store import Divergence, Result
+
+LEVEL = 0.05  # a p value below it is beyond noise
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What the experiments of a recipe found.
+
+    Args:
+        name: of the recipe, `lr-0.1`.
+        settings: the value of each knob that was set.
+        seeds: how many experiments were asked for.
+        results: of those that finished, by seed.
+        divergences: of those that diverged.
+        behind: the best recipe's accuracy minus this one's, and its p value
+            among all; None where there is nothing to test.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    seeds: int
+    results: list[Result]
+    divergences: list[Divergence]
+    behind: Difference | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Did every experiment of it finish?"""
+        return len(self.results) == self.seeds
+
+    @property
+    def accuracies(self) -> list[float]:
+        """On the validation images, an experiment each."""
+        return [result.accuracy for result in self.results]
+
+    @property
+    def losses(self) -> list[float]:
+        """On the validation images, an experiment each, in nats."""
+        return [result.loss for result in self.results]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Recipes, the best first, and how they were told apart.
+
+    Args:
+        recipes: complete ones by accuracy, then the others.
+        seeds: of the experiments, ascending.
+        images: how many validation images there are.
+        knobs: that were set, but for the seed.
+        caveat: why nothing was tested, if so.
+    """
+
+    recipes: list[Recipe]
+    seeds: list[int]
+    images: int
+    knobs: list[str]
+    caveat: str = ""
+
+    @property
+    def best(self) -> Recipe | None:
+        """The recipe with the highest mean accuracy among the complete ones."""
+        first = self.recipes[0]
+        return first if first.complete else None
+
+    @property
+    def level_with_best(self) -> list[Recipe]:
+        """The others that the best does not beat beyond noise."""
+        return [
+            recipe
+            for recipe in self.recipes[1:]
+            if recipe.behind and recipe.behind.p_value >= LEVEL
+        ]
+
+
+def compare(planned: Sequence[Experiment], found: Iterable[Result | Divergence]) -> Comparison:
+    """Group experiments into recipes and rank these.
+
+    Args:
+        planned: all that were asked for.
+        found: those that finished and those that diverged, at least one finished.
+    """
+    by_name = {each.experiment.name: each for each in found}
+    recipes = [
+        _recipe(name, [each for each in planned if each.recipe == name], by_name)
+        for name in dict.fromkeys(each.recipe for each in planned)
+    ]
+    recipes.sort(key=_rank)
+    complete = [recipe for recipe in recipes if recipe.complete]
+    everything = [result for recipe in recipes for result in recipe.results]
+    caveat = _caveat(everything)
+    if len(complete) > 1 and not caveat:
+        tested = significance.against_the_best([_correct(recipe) for recipe in complete], best=0)
+        complete = [
+            replace(recipe, behind=difference)
+            for recipe, difference in zip(complete, tested, strict=True)
+        ]
+    return Comparison(
+        [*complete, *(recipe for recipe in recipes if not recipe.complete)],
+        seeds=sorted({each.seed for each in planned}),
+        images=len(everything[0].predictions),
+        caveat=caveat,
+        knobs=list(planned[0].settings),
+    )
+
+
+def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
+    """Return the mean, and the standard deviation of a sample if there are two values."""
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    return statistics.fmean(values), deviation
+
+
+def with_deviation(values: list[float]) -> str:
+    """Write the mean of accuracies or losses, and their standard deviation if there are two."""
+    mean, deviation = mean_and_deviation(values)
+    return f"{mean:.4f}" if deviation is None else f"{mean:.4f} ± {deviation:.4f}"
+
+
+def curves(recipe: Recipe) -> pd.DataFrame:
+    """Average the learning curves of a recipe over its seeds, epoch by epoch."""
+    histories = pd.concat([result.history for result in recipe.results])
+    return histories.groupby("epoch", as_index=False).mean()
+
+
+def _recipe(
+    name: str, planned: Sequence[Experiment], found: dict[str, Result | Divergence]
+) -> Recipe:
+    ended = [found[each.name] for each in planned if each.name in found]
+    return Recipe(
+        name,
+        planned[0].settings,
+        len(planned),
+        [each for each in ended if isinstance(each, Result)],
+        [each for each in ended if isinstance(each, Divergence)],
+    )
+
+
+def _rank(recipe: Recipe) -> tuple[bool, float, float]:
+    if not recipe.results:
+        return True, 0.0, 0.0
+    return (
+        not recipe.complete,
+        -statistics.fmean(recipe.accuracies),
+        statistics.fmean(recipe.losses),
+    )
+
+
+def _caveat(results: Sequence[Result]) -> str:
+    """Say why differences can not be tested, if so."""
+    images = ["index", "label"]  # by these two data sets, or two splits, are told apart
+    first = results[0].predictions[images]
+    if any(not result.predictions[images].equals(first) for result in results):
+        return "Nothing is tested: the recipes were validated on different images."
+    return ""
+
+
+def _correct(recipe: Recipe) -> Correct:
+    """Which images each experiment of a recipe predicts right: bool (seeds, images)."""
+    return np.stack(
+        [
+            (result.predictions["prediction"] == result.predictions["label"]).to_numpy()
+            for result in recipe.results
+        ]
+    )

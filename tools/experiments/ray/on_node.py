@@ -1,0 +1,193 @@
+"""What the nodes of a Ray cluster do: run experiments, each in a checkout of its own.
+
+`tools.experiments.ray.executor` calls these functions as Ray's tasks; Ray brings the caller's
+code to every node. A node needs the pinned packages and nothing else: what a
+caller's experiments start from comes with them, and what they computed goes back.
+"""
+
+import fcntl
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from core.pipeline import files
+from tools.experiments import checkouts, outputs
+from tools.experiments.checkouts import POLL_SECONDS, Checkout
+from tools.experiments.grid import Experiment
+from tools.experiments.outputs import Cache
+from tools.experiments.store import LOCK, Outcome, Snapshot
+from tools.repository import git, lock
+from tools.verify import causes
+
+# What Ray sets for its own processes; stages would go by it.
+OF_RAY = ("OMP_NUM_THREADS", "PYTHONBREAKPOINT", "PYTHONPATH", "SPT_NOENV")
+
+_pythons: dict[str, Path] = {}  # of this process, as its preloaded libraries are
+_until_exit = ExitStack()
+_in_use: dict[Path, IO[str]] = {}
+
+
+class Shipment(NamedTuple):
+    """What experiments start from.
+
+    Args:
+        snapshot: the commits.
+        pack: the files of `snapshot.commit`, as `git pack-objects` writes them.
+        objects: of DVC's cache, by their MD5.
+        placed: the data sets that were placed by hand, by their paths.
+    """
+
+    snapshot: Snapshot
+    pack: bytes
+    objects: dict[str, bytes]
+    placed: dict[str, bytes]
+
+
+class Ended(NamedTuple):
+    """How an experiment ended on a node.
+
+    Args:
+        outcome: of the experiment.
+        log: what it printed; empty if it did not fail.
+        objects: that it left in DVC's cache, by their MD5.
+    """
+
+    outcome: Outcome
+    log: bytes
+    objects: dict[str, bytes]
+
+
+def packages_that_differ(requirements: str, needed: list[str]) -> list[str]:
+    """Return which packages of this node are others than those that are pinned.
+
+    Args:
+        requirements: the text of a lock of packages.
+        needed: names of those that have to be there.
+    """
+    return [
+        *(f"{name} is missing" for name in causes.missing_packages(needed)),
+        *causes.other_packages(requirements),
+    ]
+
+
+def pack(root: Path, commit: str) -> bytes:
+    """Return the files of a commit as a pack of git, without what came before it."""
+    listed = git.run("rev-list", "--objects", "--no-walk", commit, cwd=root)
+    return git.run("pack-objects", "--stdout", "--quiet", cwd=root, stdin=listed)
+
+
+def run(call: str, shipment: Sequence[Any], experiment: Experiment, held: frozenset[str]) -> Ended:
+    """Run an experiment on this node.
+
+    Args:
+        call: names the comparison, among others on this node.
+        shipment: Ray's reference to the `Shipment` that it starts from, in a sequence,
+            because Ray would fetch it for every task otherwise, and not once a node.
+        experiment: what to run.
+        held: the MD5 of objects that the caller has and does not want back.
+    """
+    for name in list(os.environ):
+        if name.startswith("RAY_") or name in OF_RAY:
+            del os.environ[name]
+    place = folder(call)
+    snapshot = _prepare(place, shipment)
+    if experiment.numerics not in _pythons:
+        python = checkouts.python_for(experiment.numerics)
+        _pythons[experiment.numerics] = _until_exit.enter_context(python)
+    checkout = Checkout(place / "root", place / "checkouts" / str(os.getpid()), snapshot)
+    log = place / f"{experiment.name}.log"
+    running = checkout.start(experiment, _pythons[experiment.numerics], log)
+    try:
+        while not running.ended():
+            time.sleep(POLL_SECONDS)  # where Ray's cancelling reaches it
+        outcome = running.outcome()
+    except BaseException:
+        running.stop()
+        raise
+    if outcome.problem:
+        return Ended(outcome, log.read_bytes(), {})
+    written = objects(checkout.folder / LOCK, outputs.opened(place / "root"))
+    return Ended(outcome, b"", {md5: each for md5, each in written.items() if md5 not in held})
+
+
+def folder(call: str) -> Path:
+    """Return where a comparison keeps its files on this node."""
+    import ray
+
+    node = ray.get_runtime_context().get_node_id()
+    return Path(tempfile.gettempdir()) / f"samebits-{os.getuid()}" / f"{call}-{node}"
+
+
+def _prepare(place: Path, shipment: Sequence[Any]) -> Snapshot:
+    """Make the repository that the checkouts of this node share, unless it is there."""
+    import ray
+
+    if place not in _in_use:
+        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _remove_abandoned(place.parent)
+        _in_use[place] = _use(place)
+    kept = place / "snapshot"
+    with (place / "preparing").open("w") as lock_file:
+        fcntl.flock(lock_file, fcntl.LOCK_EX)  # one process of this node makes it
+        if not kept.exists():
+            shipped: Shipment = ray.get(shipment[0])
+            _unpack(shipped, place / "root")
+            (place / "checkouts").mkdir()
+            files.write_text(kept, "\n".join(shipped.snapshot))
+    return Snapshot(*kept.read_text().split("\n"))
+
+
+def _use(place: Path) -> IO[str]:
+    """Make a folder, and keep it from `_remove_abandoned` until this process ends."""
+    while True:
+        with suppress(FileNotFoundError):  # it was taken for abandoned just now
+            place.mkdir(exist_ok=True)
+            used = (place / "used").open("w")
+            fcntl.flock(used, fcntl.LOCK_SH)
+            if os.path.samestat(os.fstat(used.fileno()), (place / "used").stat()):
+                return used
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what comparisons left whose processes were all killed."""
+    for used in folder.glob("*/used"):
+        with suppress(FileNotFoundError, BlockingIOError), used.open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            checkouts.remove(used.parent)
+
+
+def _unpack(shipped: Shipment, root: Path) -> None:
+    checkouts.remove(root)
+    root.mkdir()
+    git.run("init", "--quiet", cwd=root)
+    git.run("index-pack", "--stdin", cwd=root, stdin=shipped.pack)
+    commit = shipped.snapshot.commit
+    (root / ".git/shallow").write_text(f"{commit}\n")  # its parents are not here
+    git.run("checkout", "--quiet", "--detach", commit, cwd=root)
+    cache = outputs.opened(root)
+    for md5, content in shipped.objects.items():
+        cache.add(md5, content)
+    for name, content in shipped.placed.items():
+        files.write_bytes(root / name, content)
+
+
+def clean(call: str) -> None:
+    """Remove what a comparison has left on this node."""
+    place = folder(call)
+    if place.exists():
+        checkouts.remove(place)
+
+
+def objects(lock_file: Path, cache: Cache) -> dict[str, bytes]:
+    """Read from DVC's cache what the stages of a dvc.lock wrote, as far as it is there.
+
+    Returns:
+        The content of each object by its MD5.
+    """
+    stages = lock.read(lock_file.read_bytes(), str(lock_file))
+    written = {md5 for stage in stages for md5 in stage.outputs.values()}
+    return {md5: cache.object(md5).read_bytes() for md5 in sorted(written) if cache.has(md5)}

@@ -1,0 +1,126 @@
+"""Reads recipes/NAME.yaml: a few knobs of params.yaml, under a name.
+
+A recipe is written as params.yaml is, with the knobs alone in which it differs,
+and read as strictly: with the values of params.yaml for all other knobs, it has
+to be a params.yaml that a stage would take.
+"""
+
+import difflib
+import re
+import textwrap
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from core.pipeline import params, strict_yaml
+from core.pipeline.errors import ParamsError
+from tools.repository import freshness, snapshots
+
+FOLDER = Path("recipes")
+SEED = "train.seed"
+WIDTH = 80  # of a terminal, in characters
+
+
+class RecipeFile(NamedTuple):
+    """The knobs that a recipe sets."""
+
+    name: str
+    knobs: dict[str, str]  # each value as `dvc exp run -S` takes it
+
+    @property
+    def overrides(self) -> list[str]:
+        """`train.lr=0.1`, as of dvc exp run -S."""
+        return [f"{knob}={value}" for knob, value in self.knobs.items()]
+
+
+def names() -> list[str]:
+    """Return the names of the recipes there are, in order."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def about(name: str) -> str:
+    """Return what a recipe says of itself: the first line of its opening comment."""
+    first, *_ = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8").splitlines() or [""]
+    return first.removeprefix("#").strip() if first.startswith("#") else ""
+
+
+def read(name: str, params_file: Path) -> RecipeFile:
+    """Read a recipe and check it.
+
+    Args:
+        name: of a file in recipes/, without its ending.
+        params_file: has the values of all other knobs; correct by itself.
+
+    Raises:
+        ParamsError: there is no such recipe, or any knob in it is unknown,
+            mistyped or out of range.
+    """
+    known = names()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        raise ParamsError(
+            f"there is no recipe {name}",
+            expected=", ".join(known) or f"a file {FOLDER}/NAME.yaml",
+            found=f"did you mean {near[0]}?" if near else "",
+            todo=f"python -m tools.recipe lists them; a new one is a file in {FOLDER}/",
+        )
+    path = FOLDER / f"{name}.yaml"
+    base, recipe = strict_yaml.load(params_file), strict_yaml.load(path)
+    params.validate(replace(recipe, values=_over(base.values, recipe.values)), path)
+    return RecipeFile(
+        name, {knob: _written(value) for knob, value in freshness.leaves(recipe.values)}
+    )
+
+
+def note_on_edits(
+    recipes: Sequence[str], params_file: Path, settings: Sequence[str], seeds: int | None
+) -> str:
+    """Say which knobs come from an edit of params.yaml that is not committed, if any do.
+
+    `dvc exp apply` is such an edit: what a recipe that is run next does not name,
+    it would have from the one that was applied.
+
+    Args:
+        recipes: names of recipes.
+        params_file: in the working directory.
+        settings: `train.lr=0.1` and the like, which are laid over the recipes.
+        seeds: None leaves the seed as it is.
+    """
+    committed, edited = (
+        dict(freshness.leaves(snapshot.yaml(params_file.name) or {}))
+        for snapshot in (snapshots.revision("HEAD"), snapshots.working_tree())
+    )
+    given = {setting.partition("=")[0] for setting in settings} | ({SEED} if seeds else set())
+    named = [given | read(recipe, params_file).knobs.keys() for recipe in recipes]
+    open_knobs = [
+        knob
+        for knob, value in edited.items()
+        if committed.get(knob) != value and any(knob not in each for each in named)
+    ]
+    if not open_knobs:
+        return ""
+    note = f"note: left open by the recipe, changed in params.yaml: {', '.join(open_knobs)}"
+    return textwrap.fill(note, WIDTH, subsequent_indent="      ") + "\n"
+
+
+def _over(base: Any, values: Any) -> Any:
+    """Lay the sections of a recipe over those of params.yaml."""
+    if not (isinstance(base, dict) and isinstance(values, dict)):
+        return values
+    return base | {key: _over(base.get(key), value) for key, value in values.items()}
+
+
+def _written(value: Any) -> str:
+    """Write a value as an override (Hydra's documentation, "Basic Override syntax")."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return f"[{','.join(_written(item) for item in value)}]"
+    if isinstance(value, str):
+        # A backslash counts before a quote only, and the closing one is a quote too.
+        doubled = re.sub(r'\\+(?="|$)', lambda backslashes: 2 * backslashes[0], value)
+        return '"' + doubled.replace('"', '\\"') + '"'
+    return repr(value)

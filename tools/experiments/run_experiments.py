@@ -1,0 +1,152 @@
+"""Runs those of several experiments that have not run yet, and keeps what they found.
+
+What `tools.compare` and `tools.recipe` have in common: a call that was
+interrupted goes on where it stopped, and what stands in the working tree when
+it begins is what runs, committed or not.
+"""
+
+import argparse
+import sys
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from core.pipeline.errors import PipelineError, SetupError
+from tools.experiments import store
+from tools.experiments.executor import WORK, Executor
+from tools.experiments.grid import Experiment
+from tools.experiments.store import Divergence, Outcome, Result, Snapshot
+
+
+class Ran(NamedTuple):
+    """What became of experiments, in the order in which they were planned."""
+
+    results: list[Result]
+    divergences: list[Divergence]
+    problems: dict[str, str]  # why the others failed, by name
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what every command takes that runs experiments."""
+    parser.add_argument(
+        "--seeds", type=_count, metavar="N", help="train.seed from 1 to N, everything else the same"
+    )
+    parser.add_argument(
+        "--jobs", type=_count, metavar="N", help="how many at a time; as many as processors allow"
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="replace experiments of these names from other code"
+    )
+    parser.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="run them on a Ray cluster: HOST:PORT on a node of it, ray://HOST:PORT from "
+        "elsewhere, or local for one of this machine alone",
+    )
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("expected an integer >= 1")
+    return number
+
+
+def run_missing(
+    root: Path,
+    snapshot: Snapshot,
+    planned: Sequence[Experiment],
+    executor: Executor,
+    force: bool,
+) -> Ran:
+    """Run what has not been run yet, and print a line as each ends.
+
+    Args:
+        root: of the repository.
+        snapshot: what they start from.
+        planned: all that are wanted.
+        executor: runs them.
+        force: replace experiments that bear the names and ran something else.
+
+    Raises:
+        SetupError: there are such, and they are not to be replaced.
+    """
+    found = {each.name: store.finished(root, snapshot, each) for each in planned}
+    to_run = [each for each in planned if found[each.name] is None]
+    if not force:
+        check_names_are_free(root, snapshot, to_run)
+
+    count = "1 experiment" if len(planned) == 1 else f"{len(planned)} experiments"
+    plan = f"{count}, {len(planned) - len(to_run)} of them ran before"
+    print(f"{plan}; {len(to_run)} to run, {executor.how(to_run)}" if to_run else plan, flush=True)
+    problems = {}
+    try:
+        with closing(run_all(executor, to_run, snapshot)) as outcomes:
+            for outcome in outcomes:
+                found[outcome.experiment.name] = store.record(root, snapshot, outcome)
+                if outcome.problem and not outcome.diverged:
+                    problems[outcome.experiment.name] = outcome.problem
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        raise
+    return Ran(
+        [each for each in found.values() if isinstance(each, Result)],
+        [each for each in found.values() if isinstance(each, Divergence)],
+        problems,
+    )
+
+
+def check_names_are_free(root: Path, snapshot: Snapshot, to_run: list[Experiment]) -> None:
+    """Refuse to replace experiments that other code has left under the same names.
+
+    Raises:
+        SetupError: there are such.
+    """
+    taken = {each.name: store.in_the_way(root, snapshot, each) for each in to_run}
+    taken = {name: files for name, files in taken.items() if files}
+    if taken:
+        raise SetupError(
+            f"{len(taken)} experiments of this commit have these names and ran something else",
+            found="\n".join(f"{name}: {', '.join(files)}" for name, files in taken.items()),
+            todo="commit your changes (each commit has experiments of its own), "
+            "or replace them with --force",
+        )
+
+
+def run_all(
+    executor: Executor, to_run: list[Experiment], snapshot: Snapshot
+) -> Generator[Outcome, None, None]:
+    """Run experiments and print a line as each ends."""
+    width = len(str(len(to_run)))
+    bar = tqdm(total=len(to_run), unit="run", leave=False, disable=None)
+    with bar, closing(executor.run(to_run, snapshot)) as outcomes:
+        for ended, outcome in enumerate(outcomes, start=1):
+            yield outcome
+            state = "diverged" if outcome.diverged else "failed" if outcome.problem else "done"
+            bar.write(
+                f"{ended:>{width}}/{len(to_run)}  {state:<8}  {outcome.seconds:5.1f} s  "
+                f"{outcome.experiment.name}"
+            )
+            sys.stdout.flush()
+            bar.update()
+
+
+def check_all_ran(ran: Ran, planned: Sequence[Experiment]) -> None:
+    """Say why experiments failed, each reason once.
+
+    Raises:
+        PipelineError: some did. That a training diverged is a finding, and no failure.
+    """
+    names: dict[str, list[str]] = {}
+    for name, problem in ran.problems.items():
+        names.setdefault(problem, []).append(name)
+    if names:
+        raise PipelineError(
+            f"{len(ran.problems)} of {len(planned)} experiments failed; the others are kept",
+            found="\n".join(f"{', '.join(same)}: {problem}" for problem, same in names.items()),
+            where=f"{WORK}/NAME.log holds what each of them printed",
+            todo="the same command runs only what is missing",
+        )

@@ -1,0 +1,238 @@
+"""Whether dvc.lock and metrics/ belong to the code and the parameters, from git alone.
+
+DVC's own answer needs the data, or the cache that holds it: without them
+`dvc status` calls everything changed, and `dvc repro --dry --allow-missing`
+lets stale stages pass. What lies in git is enough: a stage is current if its
+command, its code, its parameters and its metrics are those that dvc.lock
+recorded, and if its data is what the stage before it recorded as its output.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from core.pipeline.errors import SetupError
+from tools.repository.snapshots import Snapshot
+
+LOCK = "dvc.lock"
+PIPELINE = "dvc.yaml"
+PARAMS = "params.yaml"
+
+LAUNCHER = "${launcher}"  # the one knob that dvc.yaml puts into a command
+
+# What a stage may say. Anything else (foreach, wdir, frozen, ...) would need
+# more of DVC's rules than are written here.
+UNDERSTOOD = {"cmd", "deps", "params", "outs", "metrics", "plots", "desc", "meta"}
+
+
+class Finding(NamedTuple):
+    """Why a stage is not what dvc.lock says."""
+
+    stage: str
+    what: str  # a file, a parameter or `cmd`
+    how: str  # what moved, in words
+
+
+class Stage(NamedTuple):
+    """A stage of dvc.yaml, its lists flattened."""
+
+    cmd: str
+    deps: list[str]
+    params: dict[str, list[str]]  # for each file its keys, none for all of them
+    outs: list[str]
+    in_git: set[str]  # of the outs those that lie in git
+
+
+def findings(snapshot: Snapshot) -> list[Finding]:
+    """Compare dvc.lock with everything that lies in git and that it speaks of.
+
+    Raises:
+        DataError: dvc.yaml, dvc.lock or params.yaml cannot be read.
+        SetupError: there is no pipeline, or it uses what is not understood here.
+    """
+    stages = pipeline(snapshot)
+    locks = locked(snapshot)
+    made = {
+        out["path"]: out.get("md5")
+        for name, lock in locks.items()
+        if name in stages
+        for out in lock.get("outs", [])
+    }
+    makers = {out: name for name, stage in stages.items() for out in stage.outs}
+    found: list[Finding] = []
+    for name, stage in stages.items():
+        lock = locks.get(name)
+        if lock is None:
+            found.append(Finding(name, LOCK, "does not know this stage"))
+            continue
+        if lock.get("cmd") != stage.cmd:
+            found.append(Finding(name, "cmd", f"{_short(lock.get('cmd'))} → {_short(stage.cmd)}"))
+        deps, outs = (
+            {entry["path"]: entry for entry in lock.get(kind, [])} for kind in ("deps", "outs")
+        )
+        for path in stage.deps:
+            how = ""
+            if path in makers:
+                how = _made_differently(path, deps.get(path), made, makers[path])
+            if not how and (path not in makers or path in stages[makers[path]].in_git):
+                how = _moved(snapshot, path, deps.get(path))
+            found += [Finding(name, path, how)] if how else []
+        found += [Finding(name, *moved) for moved in _params(snapshot, stage, lock)]
+        for path in stage.outs:
+            how = _moved(snapshot, path, outs.get(path)) if path in stage.in_git else ""
+            how = how or ("" if path in outs else f"is not in {LOCK}")
+            found += [Finding(name, path, how)] if how else []
+    files = snapshot.files()
+    return found + [
+        Finding(name, out["path"], "is made by no stage any more: git rm it")
+        for name, lock in locks.items()
+        for out in lock.get("outs", [])
+        if out["path"] not in makers and out["path"] in files
+    ]
+
+
+def pipeline(snapshot: Snapshot) -> dict[str, Stage]:
+    """Read the stages of dvc.yaml.
+
+    Raises:
+        DataError: it is not YAML.
+        SetupError: it is missing, or uses what is not understood here.
+    """
+    content = snapshot.yaml(PIPELINE)
+    stages = content.get("stages") if isinstance(content, dict) else None
+    if not isinstance(stages, dict):
+        raise SetupError(
+            f"{snapshot.name} has no pipeline",
+            expected=f"stages in {PIPELINE}",
+            todo="run it from the root of the repository",
+        )
+    unknown = {
+        f"{name}.{key}" for name, stage in stages.items() for key in set(stage) - UNDERSTOOD
+    } | ({"vars"} & set(content))
+    knobs = snapshot.yaml(PARAMS)
+    launcher = knobs.get("launcher") if isinstance(knobs, dict) else None
+    for stage in stages.values():
+        stage["cmd"] = str(stage.get("cmd")).replace(LAUNCHER, str(launcher))
+    if unknown or "${" in str(stages):
+        raise SetupError(
+            f"{PIPELINE} of {snapshot.name} uses what this check does not understand",
+            expected=", ".join(sorted(UNDERSTOOD)),
+            found=", ".join(sorted(unknown)) or "${...}",
+            todo="write it out, or use dvc status where the data is",
+        )
+    return {name: _stage(stage) for name, stage in stages.items()}
+
+
+def locked(snapshot: Snapshot) -> dict[str, Any]:
+    """Read the stages of dvc.lock; none if there is no such file.
+
+    Raises:
+        DataError: it is not YAML, or something else.
+    """
+    content = snapshot.yaml(LOCK)
+    if content is None:
+        return {}
+    stages = content.get("stages", {}) if isinstance(content, dict) else None
+    if not isinstance(stages, dict):
+        raise snapshot.unreadable(LOCK, "stages and their hashes", type(content).__name__)
+    return stages
+
+
+def _stage(stage: dict[str, Any]) -> Stage:
+    params: dict[str, list[str]] = {}
+    for entry in stage.get("params", []):
+        for file, keys in entry.items() if isinstance(entry, dict) else [(PARAMS, [entry])]:
+            params.setdefault(file, []).extend(keys or [])
+    outs = [_named(entry) for kind in ("outs", "metrics", "plots") for entry in stage.get(kind, [])]
+    return Stage(
+        stage["cmd"],
+        [_named(entry)[0] for entry in stage.get("deps", [])],
+        params,
+        [path for path, _ in outs],
+        {path for path, options in outs if options.get("cache") is False},
+    )
+
+
+def _named(entry: str | dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the path of an entry, and its options."""
+    if isinstance(entry, str):
+        return entry, {}
+    path, options = next(iter(entry.items()))
+    return path, options or {}
+
+
+def _made_differently(path: str, dep: Any, made: dict[str, Any], maker: str) -> str:
+    """Say how a dependency that another stage makes is not what that stage recorded."""
+    if dep is None:
+        return f"is not in {LOCK}"
+    if path in made and made[path] != dep.get("md5"):
+        return f"is not what {LOCK} says that {maker} made"
+    return ""
+
+
+def _moved(snapshot: Snapshot, path: str, entry: Any) -> str:
+    """Say how a file that lies in git is not what dvc.lock recorded."""
+    if entry is None:
+        return f"is not in {LOCK}"
+    # Before DVC 3 hashes were taken with the line ends converted; they name no kind.
+    if entry.get("hash") != "md5" or str(entry.get("md5")).endswith(".dir"):
+        raise SetupError(
+            f"{LOCK} of {snapshot.name} holds a hash that this check does not understand",
+            expected="the MD5 of a file, as DVC 3 writes it",
+            found=f"{entry.get('hash', 'a hash of DVC 2')}: {entry.get('md5')}",
+            where=path,
+            todo="list files, not folders; dvc repro --force writes the hashes anew",
+        )
+    content = snapshot.read(path)
+    if content is None:
+        return "is missing"
+    if md5(content) == entry["md5"]:
+        return ""
+    if md5(content.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")) == entry["md5"]:
+        return "was recorded with the line ends of Windows"
+    return "was changed"
+
+
+def md5(content: bytes) -> str:
+    """Return the MD5 of the bytes of a file, as DVC has it in dvc.lock."""
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def _params(snapshot: Snapshot, stage: Stage, lock: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield each parameter that moved, down to the single knob, and how."""
+    for file, keys in stage.params.items():
+        actual = snapshot.yaml(file)
+        recorded = lock.get("params", {}).get(file) or {}
+        actual = actual if isinstance(actual, dict) else {}
+        for key in keys or list(dict.fromkeys([*actual, *recorded])):
+            old = dict(leaves(recorded[key], key)) if key in recorded else {}
+            try:
+                value: Any = actual
+                for part in key.split("."):
+                    value = value[part]
+                new = dict(leaves(value, key))
+            except (KeyError, TypeError):
+                new = {}
+            if not new and not old:
+                yield key, f"is neither in {file} nor in {LOCK}"
+            for leaf in dict.fromkeys([*old, *new]):
+                if leaf not in new:
+                    yield leaf, f"{_short(old[leaf])} → not in {file}"
+                elif leaf not in old:
+                    yield leaf, f"not in {LOCK} → {_short(new[leaf])}"
+                elif old[leaf] != new[leaf]:
+                    yield leaf, f"{_short(old[leaf])} → {_short(new[leaf])}"
+
+
+def leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each knob below a section under its dotted name; lists are values."""
+    if isinstance(value, dict) and value:
+        for key, item in value.items():
+            yield from leaves(item, f"{name}.{key}" if name else str(key))
+    else:
+        yield name, value
+
+
+def _short(value: Any) -> str:
+    text = "null" if value is None else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."

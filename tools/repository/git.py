@@ -1,0 +1,144 @@
+"""Runs git, asks it about a repository, and says in a few lines when it refuses."""
+
+import io
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from core.pipeline.errors import SetupError
+
+# What would make git work on another repository than the one of the folder; a
+# hook of git sets some of them (`git rev-parse --local-env-vars` lists them all).
+REDIRECTIONS = (
+    "GIT_COMMON_DIR",
+    "GIT_DIR",
+    "GIT_INDEX_FILE",
+    "GIT_NAMESPACE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+    "GIT_WORK_TREE",
+)
+
+
+def undirected(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return `environment` without what would lead git to another repository."""
+    return {name: value for name, value in environment.items() if name not in REDIRECTIONS}
+
+
+def run(
+    *arguments: str, cwd: Path | None = None, stdin: bytes = b"", index: Path | None = None
+) -> bytes:
+    """Run git and return what it printed.
+
+    Args:
+        arguments: of git.
+        cwd: a folder of the repository; None for the working directory.
+        stdin: what git reads.
+        index: another index file than the repository's own, which stays as it is.
+
+    Raises:
+        SetupError: git is not installed, or it failed; says why.
+    """
+    environment = undirected(os.environ)
+    if index:
+        environment["GIT_INDEX_FILE"] = str(index)
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=cwd, env=environment, input=stdin, capture_output=True
+        )
+    except FileNotFoundError:
+        raise SetupError("git is not installed", todo="install git") from None
+    if done.returncode != 0:
+        raise SetupError(
+            f"git {arguments[0]} failed",
+            found=done.stderr.decode("utf-8", "replace").strip(),
+            where=str(cwd or Path.cwd()),
+            todo="run it in a clone of the repository, not in an unpacked archive",
+        )
+    return done.stdout
+
+
+def line(
+    *arguments: str, cwd: Path | None = None, stdin: bytes = b"", index: Path | None = None
+) -> str:
+    """Run git as `run` does and return its answer of one line."""
+    return run(*arguments, cwd=cwd, stdin=stdin, index=index).decode().strip()
+
+
+def commit_of(revision: str) -> str:
+    """Return the full hash of a branch, a tag or any other name of a commit.
+
+    Raises:
+        SetupError: there is no such commit.
+    """
+    run("rev-parse", "--git-dir")  # says so where there is no repository
+    try:
+        wanted = ("--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+        return line("rev-parse", *wanted)
+    except SetupError:
+        raise SetupError(
+            f"there is no revision {revision}",
+            expected="a branch, a tag or the hash of a commit",
+            todo="git log --oneline lists commits; git fetch gets those that are elsewhere",
+        ) from None
+
+
+def exists(revision: str) -> bool:
+    """Say whether there is such a commit."""
+    try:
+        run("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+    except SetupError:
+        return False
+    return True
+
+
+def merge_base(one: str, other: str) -> str | None:
+    """Return the commit where two branches part, or None if the history does not show it."""
+    try:
+        return line("merge-base", one, other)
+    except SetupError:
+        return None
+
+
+def is_shallow() -> bool:
+    """Say whether the history is cut off, as in a clone with --depth."""
+    return line("rev-parse", "--is-shallow-repository") == "true"
+
+
+def files_of(commit: str) -> set[str]:
+    """Return the paths of all files in a commit."""
+    return set(filter(None, run("ls-tree", "-r", "-z", "--name-only", commit).decode().split("\0")))
+
+
+def content(commit: str, path: str) -> bytes:
+    """Return a file as it stands in a commit that has it."""
+    return run("cat-file", "blob", f"{commit}:{path}")
+
+
+def contents(names: Sequence[str], cwd: Path | None = None) -> dict[str, tuple[str, bytes]]:
+    """Return the objects that have these names, with one process for all.
+
+    Args:
+        names: `COMMIT:PATH` for a file, a reference for its commit; no line breaks.
+        cwd: a folder of the repository; None for the working directory.
+
+    Returns:
+        For each name its hash and content; nothing for one that names no object.
+    """
+    asked = "".join(f"{name}\n" for name in names).encode()
+    answer = io.BytesIO(run("cat-file", "--batch", "--buffer", cwd=cwd, stdin=asked))
+    found = {}
+    for name in names:
+        told = answer.readline().decode()  # HASH TYPE SIZE
+        if told != f"{name} missing\n":
+            sha, _, size = told.split()
+            found[name] = (sha, answer.read(int(size)))
+            answer.readline()
+    return found
+
+
+def uncommitted() -> list[str]:
+    """Return the paths that differ from HEAD, untracked files among them."""
+    listed = run("status", "--porcelain", "-z", "--untracked-files=all", "--no-renames").decode()
+    return [entry[3:] for entry in listed.split("\0") if entry]

@@ -1,0 +1,141 @@
+"""What differs between two snapshots before any metric is looked at."""
+
+import hashlib
+import re
+from typing import Any, NamedTuple
+
+from tools.repository import freshness
+from tools.repository.snapshots import Snapshot
+
+PACKAGES = "requirements.lock"
+SHOWN_OTHERWISE = ("metrics/", "reports/")
+
+
+class Change(NamedTuple):
+    """A named thing with its old and its new value; None where it is not there."""
+
+    name: str
+    old: str | None
+    new: str | None
+
+
+class Changes(NamedTuple):
+    """All that differs."""
+
+    params: list[Change]
+    code: list[Change]  # files that a stage depends on and that lie in git
+    outputs: list[Change]  # what dvc.lock says that the stages made, by hash
+    packages: list[Change]
+    stages: list[tuple[str, list[str]]]  # each with the names of what changed for it
+
+
+def between(before: Snapshot, after: Snapshot) -> Changes:
+    """Collect what differs.
+
+    Raises:
+        DataError: dvc.yaml, dvc.lock or params.yaml cannot be read.
+        SetupError: as `fresh.findings`.
+    """
+    outputs = _differences(_outputs(before), _outputs(after))
+    return Changes(
+        params=renamed(_differences(_params(before), _params(after))),
+        code=_differences(_code(before), _code(after)),
+        outputs=[change for change in outputs if not change.name.startswith(SHOWN_OTHERWISE)],
+        packages=_differences(_packages(before), _packages(after)),
+        stages=_stages(before, after),
+    )
+
+
+def renamed(changes: list[Change]) -> list[Change]:
+    """Tell a parameter that only got another name: one gone, one new, of one section and value."""
+    gone = [change for change in changes if change.new is None]
+    come = [change for change in changes if change.old is None]
+    for old in gone:
+        same = [new for new in come if _twins(old, new)]
+        if len(same) == 1 and sum(_twins(other, same[0]) for other in gone) == 1:
+            changes = [change for change in changes if change not in (old, same[0])]
+            changes.append(Change(f"{old.name} → {same[0].name}", old.old, same[0].new))
+    return sorted(changes)
+
+
+def _twins(old: Change, new: Change) -> bool:
+    return old.old == new.new and old.name.rpartition(".")[0] == new.name.rpartition(".")[0]
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[Change]:
+    return [
+        Change(name, _text(old, name), _text(new, name))
+        for name in sorted({**old, **new})
+        if name not in old or name not in new or old[name] != new[name]
+    ]
+
+
+def _text(values: dict[str, Any], name: str) -> str | None:
+    """Write a value as YAML does; None if it is not there."""
+    if name not in values:
+        return None
+    value = values[name]
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)
+
+
+def _params(snapshot: Snapshot) -> dict[str, Any]:
+    content = snapshot.yaml(freshness.PARAMS)
+    return dict(freshness.leaves(content)) if content else {}
+
+
+def _code(snapshot: Snapshot) -> dict[str, str]:
+    """The files in git that the stages list as dependencies, and the pipeline itself, by hash."""
+    names = {freshness.PIPELINE}
+    if snapshot.read(freshness.PIPELINE) is not None:
+        names |= {path for stage in freshness.pipeline(snapshot).values() for path in stage.deps}
+        names -= {path for stage in freshness.pipeline(snapshot).values() for path in stage.outs}
+    contents = {name: snapshot.read(name) for name in names}
+    return {
+        name: hashlib.sha256(content).hexdigest()
+        for name, content in contents.items()
+        if content is not None
+    }
+
+
+def _packages(snapshot: Snapshot) -> dict[str, str]:
+    text = (snapshot.read(PACKAGES) or b"").decode("utf-8", "replace")
+    return dict(re.findall(r"^([\w.-]+)==(\S+)", text, re.MULTILINE))
+
+
+def _outputs(snapshot: Snapshot) -> dict[str, Any]:
+    """What the stages made, by hash."""
+    locks = freshness.locked(snapshot).values()
+    return {out["path"]: out.get("md5") for lock in locks for out in lock.get("outs", [])}
+
+
+def _stages(before: Snapshot, after: Snapshot) -> list[tuple[str, list[str]]]:
+    """Name the stages that ran again or have to, with the reasons that can be seen."""
+    old, new = freshness.locked(before), freshness.locked(after)
+    stale = freshness.findings(after) if after.read(freshness.PIPELINE) is not None else []
+    reasons: dict[str, list[str]] = {}
+    for stage in dict.fromkeys([*new, *old, *(finding.stage for finding in stale)]):
+        if stage in old and stage in new:
+            names = [
+                change.name for change in _differences(_inputs(old[stage]), _inputs(new[stage]))
+            ]
+        elif stage in new:
+            names = ["the stage is new"]
+        else:
+            names = ["the stage is gone"] if stage in old else []
+        names += [finding.what for finding in stale if finding.stage == stage]
+        if names:
+            reasons[stage] = list(dict.fromkeys(names))
+    return list(reasons.items())
+
+
+def _inputs(lock: dict[str, Any]) -> dict[str, Any]:
+    """What a stage ran with: its command, the hashes of what it read, its knobs."""
+    inputs = {"cmd": lock.get("cmd")} | {
+        dep["path"]: dep.get("md5") for dep in lock.get("deps", [])
+    }
+    for values in lock.get("params", {}).values():
+        for key, value in values.items():
+            inputs |= dict(freshness.leaves(value, key))
+    return inputs

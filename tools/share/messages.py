@@ -1,0 +1,41 @@
+"""What the commands of sharing have in common: their arguments, and how they report."""
+
+import argparse
+from collections.abc import Sequence, Sized
+
+from tqdm import tqdm
+
+from tools.share import exchange
+
+FEW = 5  # are listed by name
+
+
+def add_revision(parser: argparse.ArgumentParser) -> None:
+    """Add whose results are meant, and by which git remote they go."""
+    parser.add_argument(
+        "revision", nargs="?", default="HEAD", help="a branch, a tag or a commit; default: HEAD"
+    )
+    parser.add_argument("--git-remote", default="origin", metavar="NAME", help="default: origin")
+
+
+def told(exchanged: exchange.Exchanged, how: str, git_remote: str, place: str) -> str:
+    """Say which experiments went over: `3 experiments sent to origin, 0 there already`."""
+    moved, there = len(exchanged.moved), len(exchanged.there)
+    noun = "experiment" if moved == 1 else "experiments"
+    return f"{moved} {noun} {how} {git_remote}, {there} {place} already"
+
+
+def count_files(count: int) -> str:
+    """Write how many files there are."""
+    return f"{count:,} file{'' if count == 1 else 's'}"
+
+
+def is_or_are(things: Sized) -> str:
+    """Choose the verb for one thing or for several."""
+    return "is" if len(things) == 1 else "are"
+
+
+def amount(sizes: Sequence[int]) -> str:
+    """Write how many files these are, and how large: `2 files (1.5 kB)`."""
+    total = tqdm.format_sizeof(sum(sizes), "B") if sizes else ""
+    return f"{count_files(len(sizes))}{f' ({total})' if sizes else ''}"

@@ -1,0 +1,60 @@
+"""Runs Python as on another x86-64 processor: by user-mode emulation, with qemu.
+
+The emulated processor has the instructions of its model and no others, so
+that libraries choose the kernels that they would choose there, down to those
+of the C library.
+"""
+
+import platform
+import shutil
+import subprocess
+import sys
+
+from core.pipeline.errors import SetupError
+
+# What chooses a library's kernels by hand. Set for the real processor, it
+# would be wrong for the emulated one: with OPENBLAS_CORETYPE=Haswell, import
+# numpy dies of an illegal instruction on a Nehalem.
+CHOSEN_BY_HAND = (
+    "GLIBC_TUNABLES",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "NPY_DISABLE_CPU_FEATURES",
+    "NPY_ENABLE_CPU_FEATURES",
+    "OPENBLAS_CORETYPE",
+)
+
+
+def command(model: str) -> list[str]:
+    """Return the words that, put before a command, run it on an emulated processor.
+
+    Args:
+        model: a name that `qemu-x86_64 -cpu help` lists, as Nehalem, Haswell
+            or max (all that qemu can emulate).
+
+    Raises:
+        SetupError: qemu is missing, does not know the model, or can not
+            emulate this Python.
+    """
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        raise SetupError(
+            "--cpu needs Linux on an x86-64 processor",
+            found=f"{platform.system()} on {platform.machine()}",
+            todo="run it in a container or on a machine with Linux; without --cpu it runs here",
+        )
+    qemu = shutil.which("qemu-x86_64") or shutil.which("qemu-x86_64-static")
+    if qemu is None:
+        raise SetupError(
+            "--cpu needs qemu-x86_64, which is not installed",
+            todo="apt-get install qemu-user",
+        )
+    prefix = [qemu, "-cpu", model]
+    tried = subprocess.run(
+        [*prefix, sys.executable, "-c", ""], capture_output=True, text=True, check=False
+    )
+    if tried.returncode != 0:
+        raise SetupError(
+            f"{qemu} does not run this Python as on a {model}",
+            found=tried.stderr.strip() or f"status {tried.returncode}",
+            todo="choose another model: qemu-x86_64 -cpu help lists them",
+        )
+    return prefix
