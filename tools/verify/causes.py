@@ -1,11 +1,10 @@
 """Guesses why a rebuild gave other bytes."""
 
 import platform
-from collections.abc import Iterable, Iterator
-from importlib import metadata
 
-from packaging.requirements import Requirement
 from ruamel.yaml import YAML
+
+from tools.repository import packages
 
 MOST_PACKAGES = 10
 
@@ -23,9 +22,9 @@ def likely(requirements: str, params: str, *, cpu: str | None, hostile: bool) ->
         One sentence a cause, without a full stop; at least one.
     """
     causes = []
-    if packages := list(other_packages(requirements)):
-        shown = ", ".join(packages[:MOST_PACKAGES])
-        more = f" and {len(packages) - MOST_PACKAGES} more" if packages[MOST_PACKAGES:] else ""
+    if others := list(packages.other_versions(requirements)):
+        shown = ", ".join(others[:MOST_PACKAGES])
+        more = f" and {len(others) - MOST_PACKAGES} more" if others[MOST_PACKAGES:] else ""
         causes.append(
             f"other packages than requirements.lock: {shown}{more}; "
             "python -m pip install -r requirements.lock"
@@ -54,32 +53,3 @@ def likely(requirements: str, params: str, *, cpu: str | None, hostile: bool) ->
         f"processor {machine}; if two rebuilds differ from each other too, look in the stage "
         "for a time, a path, the order of a set, or randomness without a seed"
     ]
-
-
-def other_packages(requirements: str) -> Iterator[str]:
-    """Yield the installed packages whose version is not that of requirements.lock."""
-    for line in requirements.splitlines():
-        if not line.strip() or line.startswith(("#", " ", "-")):
-            continue
-        pinned = Requirement(line.split(" #")[0].rstrip("\\ "))
-        if pinned.marker and not pinned.marker.evaluate():
-            continue
-        try:
-            installed = metadata.version(pinned.name)
-        except metadata.PackageNotFoundError:
-            continue  # one that a stage needs would have stopped it
-        if not pinned.specifier.contains(installed, prereleases=True):
-            yield f"{pinned.name} {installed} (locked {str(pinned.specifier).lstrip('=')})"
-
-
-def missing_packages(names: Iterable[str]) -> list[str]:
-    """Return those of the packages that are not installed."""
-    return [name for name in names if not _is_installed(name)]
-
-
-def _is_installed(name: str) -> bool:
-    try:
-        metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return False
-    return True

@@ -64,7 +64,7 @@ def test_the_fonts_of_the_machine_change_no_byte(drawn: dict[str, str], tmp_path
         '<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "fonts.dtd"><fontconfig></fontconfig>'
     )
     program = (
-        "from tests.core.report.test_charts import SPECS; from core import charts;"
+        "from tests.core.report.test_charts import SPECS; from core.report import charts;"
         "print(*(charts.draw(spec) for spec in SPECS.values()), sep='', end='')"
     )
     command = [sys.executable, "-c", program]

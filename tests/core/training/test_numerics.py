@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[3]
 UNPINNED = {"MKL_CBWR": None, "ATEN_CPU_CAPABILITY": None, "ONEDNN_MAX_CPU_ISA": None}
 PROCESS = """
 import json, os, sys
-from core import numerics
+from core.training import numerics
 
 def report():
     import torch

@@ -148,8 +148,8 @@ def test_no_step_imports_the_compiler() -> None:
     code = (
         "from core.training import numerics; numerics.pin('portable', None)\n"
         "import sys, torch\n"
-        "from core import optimizers\n"
-        "from tests import knobs\n"
+        "from core.training import optimizers\n"
+        "from tests.support import knobs\n"
         "for name in ('sgd', 'adamw'):\n"
         "    model = torch.nn.Linear(2, 2)\n"
         "    settings = knobs.train(optimizer=name, momentum=0.9 * (name == 'sgd'))\n"

@@ -21,17 +21,17 @@ from tests.support.project import ROOT
 
 TRAIN = """
 import hashlib, json, sys
-from core import numerics
+from core.training import numerics
 
 dropped = sys.argv[1]
 numerics.PORTABLE_KERNELS.pop(dropped, None)
 numerics.pin("portable", None)
 
 import torch
-from core import evaluation, models
+from core.training import evaluation, models
 from core.training.loop import Training
 from core.training.parallel.workers import Workers
-from tests import knobs
+from tests.support import knobs
 
 workers = Workers(2)
 if dropped == "one thread":

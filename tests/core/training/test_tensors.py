@@ -91,7 +91,8 @@ def test_nothing_can_be_written_to_the_images(tmp_path: Path) -> None:
     # A child, because the system ends it.
     files = lay_out(tmp_path)
     code = (
-        "import sys; from pathlib import Path; from core import arrays, tensors\n"
+        "import sys; from pathlib import Path\n"
+        "from core.data import arrays; from core.training import tensors\n"
         "tensors.of(arrays.read_images(Path(sys.argv[1]))).fill_(7)\n"
     )
     done = subprocess.run([sys.executable, "-c", code, str(files["images"])], cwd=ROOT)
@@ -103,12 +104,12 @@ def test_nothing_can_be_written_to_the_images(tmp_path: Path) -> None:
 LIMITED = """
 import resource, sys
 from pathlib import Path
-from core import numerics
+from core.training import numerics
 numerics.pin("portable", None)
 import numpy as np
 import torch
-from core import models, tensors, training
-from tests import knobs
+from core.training import loop, models, tensors
+from tests.support import knobs
 
 folder, how, spare = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 torch.ones(300, 300) @ torch.ones(300, 300)  # what the libraries need for themselves
@@ -126,7 +127,7 @@ data = tensors.read_training_set(
 model = models.build(knobs.model("logistic_regression"), tuple(data.images.shape[1:]), 3)
 models.standardize(model, data.images, data.train_indices)
 rows = []
-training.Training(model, knobs.train(epochs=1, batch_size=500)).fit(
+loop.Training(model, knobs.train(epochs=1, batch_size=500)).fit(
     *data[:4], report=rows.append, progress=lambda epoch, steps, taken: steps
 )
 print(model.get_buffer("normalize.mean").item(), len(rows))

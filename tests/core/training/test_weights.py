@@ -84,9 +84,9 @@ def test_the_same_weights_give_the_same_bytes_wherever_they_come_from(
 
 def test_another_process_writes_the_same_bytes(path: Path) -> None:
     code = (
-        "from core import numerics; numerics.pin('portable', None)\n"
+        "from core.training import numerics; numerics.pin('portable', None)\n"
         "import hashlib, pathlib, sys, torch\n"
-        "from core import weights\n"
+        "from core.training import weights\n"
         "state = {'linear.weight': torch.arange(6).reshape(2, 3) / 8,\n"
         "         'linear.bias': torch.tensor([-1.0, 0.5])}\n"
         "weights.save(pathlib.Path(sys.argv[1]), state)\n"

@@ -20,8 +20,7 @@ from tools.experiments.checkouts import POLL_SECONDS, Checkout
 from tools.experiments.grid import Experiment
 from tools.experiments.outputs import Cache
 from tools.experiments.store import LOCK, Outcome, Snapshot
-from tools.repository import git, lock
-from tools.verify import causes
+from tools.repository import git, lock, packages
 
 # What Ray sets for its own processes; stages would go by it.
 OF_RAY = ("OMP_NUM_THREADS", "PYTHONBREAKPOINT", "PYTHONPATH", "SPT_NOENV")
@@ -69,8 +68,8 @@ def packages_that_differ(requirements: str, needed: list[str]) -> list[str]:
         needed: names of those that have to be there.
     """
     return [
-        *(f"{name} is missing" for name in causes.missing_packages(needed)),
-        *causes.other_packages(requirements),
+        *(f"{name} is missing" for name in packages.missing(needed)),
+        *packages.other_versions(requirements),
     ]
 
 

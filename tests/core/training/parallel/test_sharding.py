@@ -162,13 +162,13 @@ def test_each_replica_draws_its_own_masks_by_the_seed() -> None:
 
 PROCESS = """
 import hashlib, json, sys
-from core import numerics
+from core.training import numerics
 numerics.pin("portable", None)
 import torch
-from core import evaluation, models
+from core.training import evaluation, models
 from core.training.loop import Training
 from core.training.parallel.workers import Workers
-from tests import knobs
+from tests.support import knobs
 
 workers = Workers(int(sys.argv[1]))
 generator = torch.Generator().manual_seed(0)
