@@ -5,6 +5,7 @@ import signal
 
 import hypothesis
 import pytest
+from filelock import FileLock
 
 from core.training import numerics
 from tests.support.project import Project, copy_project, make_tiny
@@ -31,11 +32,22 @@ hypothesis.configuration.set_hypothesis_home_dir(os.devnull)
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A tiny project after `dvc repro`, its results committed: to be copied, and not changed."""
-    project = make_tiny(copy_project(tmp_path_factory.mktemp("built")))
-    (project.folder / "dvc.lock").unlink()
-    project.must("dvc", "repro")
-    project.commit("Results")
+    """A tiny project after `dvc repro`, its results committed: to be copied, and not changed.
+
+    The first worker that needs it builds it, for all.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    with FileLock(shared / "built.lock"):
+        project = Project(shared / "built")
+        if not (shared / "built.whole").exists():
+            project.folder.mkdir()
+            make_tiny(copy_project(project.folder))
+            (project.folder / "dvc.lock").unlink()
+            project.must("dvc", "repro")
+            project.commit("Results")
+            (shared / "built.whole").touch()
     return project
 
 

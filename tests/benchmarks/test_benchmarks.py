@@ -1,7 +1,6 @@
 """The programs of the benchmarks, run quickly on the bundled MNIST."""
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -108,7 +107,7 @@ def test_without_a_gpu_its_benchmark_says_so_in_a_line(project: Project) -> None
 @pytest.fixture
 def small(built: Project, tmp_path: Path) -> Project:
     """A copy of a tiny project that ran, of 400 images."""
-    return Project(shutil.copytree(built.folder, tmp_path / "small", symlinks=True))
+    return built.copy(tmp_path / "small")
 
 
 def lines(printed: str) -> dict[str, list[str]]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.faults import copy_of, outputs, sums
+from tests.support.faults import outputs, sums
 from tests.support.project import Project, copy_project, make_tiny
 
 MEGABYTES = 60  # a tiny project takes 27 of them
@@ -72,7 +72,7 @@ def rebuild_and_compare(project: Project, built: Project) -> None:
 def test_a_stage_on_a_full_disk_says_how_much_room_its_file_needs(
     built: Project, disk: Path, stage: str
 ) -> None:
-    project = copy_of(built, disk / "project")
+    project = built.copy(disk / "project")
     path, size = FIRST[stage]
     target = project.folder / path
     needed = target.stat().st_size
@@ -104,7 +104,7 @@ def test_a_stage_on_a_full_disk_says_how_much_room_its_file_needs(
 def test_the_room_that_is_told_is_what_is_left_without_the_unfinished_file(
     built: Project, disk: Path
 ) -> None:
-    project = copy_of(built, disk / "project")
+    project = built.copy(disk / "project")
     Ballast(disk, free=10 * PAGE)
 
     failed = project.run("python", "-m", "stages.download")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.faults import copy_of, environment, outputs, sums
+from tests.support.faults import environment, outputs, sums
 from tests.support.project import Project
 
 pytestmark = pytest.mark.slow  # all of them together
@@ -30,7 +30,7 @@ AS_A_USER = (
 @pytest.fixture
 def project(built: Project, tmp_path: Path) -> Project:
     """A copy of it, for one test to change."""
-    return copy_of(built, tmp_path / "project")
+    return built.copy(tmp_path / "project")
 
 
 def rebuild_and_compare(project: Project, built: Project, *flags: str, **added: str) -> None:
@@ -117,7 +117,7 @@ def test_a_long_path_with_spaces_and_other_scripts_changes_no_bit(
     folder /= "y" * (characters - len(str(folder)) - 1)
     assert len(str(folder)) == characters
     folder.parent.mkdir(parents=True)
-    project = copy_of(built, folder)
+    project = built.copy(folder)
 
     rebuild_and_compare(project, built, "--force", "--no-run-cache", PYTHONUTF8="1")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support.faults import copy_of, outputs, processes_in, stages_in, start, wait_for
+from tests.support.faults import outputs, processes_in, stages_in, start, wait_for
 from tests.support.project import Project, copy_project, make_tiny
 
 pytestmark = pytest.mark.slow  # all of them together
@@ -29,7 +29,7 @@ class Undisturbed:
     def __init__(self, folder: Path) -> None:
         self.before = make_tiny(copy_project(folder / "before"))
         (self.before.folder / "dvc.lock").unlink()
-        self.after = copy_of(self.before, folder / "after")
+        self.after = self.before.copy(folder / "after")
         began: dict[str, float] = {}
         rebuild = start(self.after, "dvc", "repro")
         while rebuild.poll() is None:
@@ -93,7 +93,7 @@ def test_a_rebuild_that_is_killed_again_and_again_is_completed_by_the_next(
 ) -> None:
     random = np.random.default_rng(seed)
     folders = (tmp_path / f"project {number}" for number in itertools.count())
-    project = copy_of(undisturbed.before, next(folders))
+    project = undisturbed.before.copy(next(folders))
     rebuilds = []
     killed = 0
     while killed < len(STAGES):
@@ -106,7 +106,7 @@ def test_a_rebuild_that_is_killed_again_and_again_is_completed_by_the_next(
             wait_for_one_of(to_come, project, rebuild)
         if rebuild.poll() is not None:  # it ended before: once more from the beginning
             rebuild_and_compare(project, undisturbed)
-            project = copy_of(undisturbed.before, next(folders))
+            project = undisturbed.before.copy(next(folders))
             continue
         for pid in stages_in(project.folder) if victim == "stage" else [rebuild.pid]:
             os.kill(pid, signal.SIGKILL)
@@ -131,7 +131,7 @@ def wait_for_one_of(stages: list[str], project: Project, rebuild: subprocess.Pop
 def test_a_stage_ends_with_its_dvc_and_the_next_rebuild_does_its_work_again(
     undisturbed: Undisturbed, tmp_path: Path, number: signal.Signals
 ) -> None:
-    project = copy_of(undisturbed.before, tmp_path / "project")
+    project = undisturbed.before.copy(tmp_path / "project")
     rebuild = start(project, "dvc", "repro", "split")
     wait_for(lambda: stages_in(project.folder), "a stage")
     os.kill(rebuild.pid, number)
@@ -148,7 +148,7 @@ def test_a_stage_ends_with_its_dvc_and_the_next_rebuild_does_its_work_again(
 def test_what_a_killed_dvc_leaves_of_its_locks_stops_nobody(
     undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
-    project = copy_of(undisturbed.after, tmp_path / "project")
+    project = undisturbed.after.copy(tmp_path / "project")
     rebuild = start(project, "dvc", "repro", "--force", "--no-run-cache", "split")
     wait_for(lambda: stages_in(project.folder), "a stage")
     os.kill(rebuild.pid, signal.SIGKILL)
@@ -164,7 +164,7 @@ def test_what_a_killed_dvc_leaves_of_its_locks_stops_nobody(
 def test_a_lock_of_dvc_that_was_cut_off_is_named_and_may_be_removed(
     undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
-    project = copy_of(undisturbed.after, tmp_path / "project")
+    project = undisturbed.after.copy(tmp_path / "project")
     (project.folder / ".dvc/tmp/rwlock").write_text('{"read": {"')
 
     refused = project.run("dvc", "repro")
@@ -181,7 +181,7 @@ def test_a_lock_of_dvc_that_was_cut_off_is_named_and_may_be_removed(
 def test_a_dvc_lock_that_was_cut_off_anywhere_is_made_again_or_named(
     undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
-    project = copy_of(undisturbed.after, tmp_path / "project")
+    project = undisturbed.after.copy(tmp_path / "project")
     whole = undisturbed.lock
     for place in (0, len(whole) // 3, whole.index("deps:") + 3, 8192, whole.rindex("md5:")):
         (project.folder / "dvc.lock").write_text(whole[:place])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.support.faults import copy_of, outputs, stages_below, start, sums, wait_for
+from tests.support.faults import outputs, stages_below, start, sums, wait_for
 from tests.support.project import Project
 
 pytestmark = pytest.mark.slow  # all of them together
@@ -23,7 +23,7 @@ def assert_same(project: Project, built: Project) -> None:
 def test_a_second_rebuild_of_a_folder_is_refused_and_told_by_whom(
     built: Project, tmp_path: Path
 ) -> None:
-    project = copy_of(built, tmp_path / "project")
+    project = built.copy(tmp_path / "project")
     first = start(project, "dvc", "repro", "--force", "--no-run-cache")
     wait_for(lambda: stages_below(project.folder), "a stage of the first")
 
@@ -50,7 +50,7 @@ def test_a_second_rebuild_of_a_folder_is_refused_and_told_by_whom(
 def test_a_rebuild_beside_an_experiment_disturbs_neither(
     built: Project, tmp_path: Path, command: tuple[str, ...]
 ) -> None:
-    project = copy_of(built, tmp_path / "project")
+    project = built.copy(tmp_path / "project")
     experiment = start(project, *command)
     wait_for(lambda: stages_below(project.folder / ".dvc/tmp"), "a stage of the experiment")
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.project import Project, copy_project, make_tiny
+from tests.support.project import Project
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
@@ -23,15 +23,12 @@ STEPS: list[dict[str, Any]] = REVIEW["jobs"]["review"]["steps"]
 
 
 @pytest.fixture(scope="module")
-def origin(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def origin(built: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A tiny project with its results on main, and two branches that change a parameter.
 
     `rebuilt` commits what its change makes of the results, `stale` does not.
     """
-    project = make_tiny(copy_project(tmp_path_factory.mktemp("origin")))
-    (project.folder / "dvc.lock").unlink(missing_ok=True)
-    project.must("dvc", "repro")
-    project.commit("Results")
+    project = built.copy(tmp_path_factory.mktemp("copy") / "origin")
     for branch in ("stale", "rebuilt"):
         project.must("git", "checkout", "--quiet", "-b", branch, "main")
         project.replace("params.yaml", "  lr: 0.1", "  lr: 0.00001")

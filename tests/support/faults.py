@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -68,12 +67,6 @@ def wait_for(condition: Callable[[], object], what: str) -> None:
     while not condition():
         assert time.monotonic() < end, f"waited in vain for {what}"
         time.sleep(0.01)
-
-
-def copy_of(project: Project, folder: Path) -> Project:
-    """Copy a project as it lies there, its cache included."""
-    shutil.copytree(project.folder, folder, symlinks=True)
-    return Project(folder)
 
 
 def outputs(project: Project) -> list[str]:

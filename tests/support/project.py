@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.support import quick_python
+
 ROOT = Path(__file__).resolve().parents[2]
 MIRROR = Path("data/mirror/mnist")
 
@@ -24,8 +26,16 @@ class Project:
         self.folder = folder
 
     def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run a command in the folder with this Python first on the path; never raises."""
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        """Run a command in the folder; never raises.
+
+        Args:
+            command: `python` and `dvc` are those of tests/support/quick_python.py, or,
+                if there are variables, which may have to be there when Python starts,
+                those of this environment.
+            environment: variables to add.
+        """
+        python = Path(sys.executable).parent if environment else quick_python.folder()
+        path = f"{python}{os.pathsep}{os.environ['PATH']}"
         return subprocess.run(
             command,
             cwd=self.folder,
@@ -51,6 +61,11 @@ class Project:
     def read(self, file: str) -> str:
         """Return the text of a file."""
         return (self.folder / file).read_text(encoding="utf-8")
+
+    def copy(self, folder: Path) -> "Project":
+        """Copy it as it lies there, its cache included."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        return Project(folder)
 
     def commit(self, message: str) -> None:
         """Commit everything."""

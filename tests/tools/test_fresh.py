@@ -7,26 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.project import Project, copy_project, make_tiny
+from tests.support.project import Project
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def main(built: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A tiny project after `dvc repro`, committed, with its data and its cache."""
-    project = make_tiny(copy_project(tmp_path_factory.mktemp("built")))
-    (project.folder / "dvc.lock").unlink(missing_ok=True)
-    project.must("dvc", "repro")
-    project.commit("Results")
-    return project
+    return built.copy(tmp_path_factory.mktemp("copy") / "project")
 
 
 @pytest.fixture
-def project(built: Project) -> Iterator[Project]:
+def project(main: Project) -> Iterator[Project]:
     """The same project for one test, which may break what git can bring back."""
-    head = built.must("git", "rev-parse", "HEAD").strip()
-    yield built
-    built.must("git", "reset", "--quiet", "--hard", head)
-    built.must("git", "clean", "--quiet", "--force", "-d")
+    head = main.must("git", "rev-parse", "HEAD").strip()
+    yield main
+    main.must("git", "reset", "--quiet", "--hard", head)
+    main.must("git", "clean", "--quiet", "--force", "-d")
 
 
 def found(project: Project, *revision: str) -> set[tuple[str, str]]:

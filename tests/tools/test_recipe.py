@@ -14,7 +14,7 @@ import yaml
 from dvc.utils.serialize import modify_yaml
 
 from core.pipeline.errors import ParamsError
-from tests.support.project import Project, copy_project, make_tiny
+from tests.support.project import Project
 from tools import recipe
 from tools.experiments.grid import Experiment, plan
 from tools.experiments.store import Result
@@ -219,13 +219,12 @@ def test_of_one_run_the_table_tells_no_deviation() -> None:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def project(built: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A tiny project after `dvc repro`, with two recipes; the tests go on from it in order."""
-    project = make_tiny(copy_project(tmp_path_factory.mktemp("a project")))
+    project = built.copy(tmp_path_factory.mktemp("copy") / "a project")
     (project.folder / "recipes/tiny-mlp.yaml").write_text(MLP)
     (project.folder / "recipes/tiny-fast.yaml").write_text("# Fast\ntrain:\n  lr: 0.5\n")
-    project.must("dvc", "repro")
-    project.commit("Results")
+    project.commit("Two recipes")
     return project
 
 

@@ -16,7 +16,7 @@ from dvc.utils.serialize import dumps_yaml
 
 from core.pipeline import provenance
 from core.pipeline.errors import DataError
-from tests.support.project import ROOT, Project, copy_project, make_tiny
+from tests.support.project import ROOT, Project, copy_project
 
 slow = pytest.mark.slow
 
@@ -50,13 +50,9 @@ def cached(project: Project, md5: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A tiny project after `dvc repro`. Each test mends what it breaks."""
-    project = make_tiny(copy_project(tmp_path_factory.mktemp("project")))
-    (project.folder / "dvc.lock").unlink(missing_ok=True)
-    project.must("dvc", "repro")
-    project.commit("Results")
-    return project
+def rebuilt(built: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A tiny project after `dvc repro`. Each test repairs what it breaks."""
+    return built.copy(tmp_path_factory.mktemp("copy") / "project")
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ import yaml
 
 from core.training import evaluation, models
 from tests.support import knobs
-from tests.support.project import Project, copy_project, make_tiny
+from tests.support.project import Project
 
 COMPARE = ("python", "-m", "tools.compare")
 WORK = Path(".dvc/tmp/compare")
@@ -28,23 +28,15 @@ SECONDS = 240  # far more than any wait here takes
 
 
 @pytest.fixture(scope="module")
-def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def rebuilt(built: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A tiny project after `dvc repro`, with everything committed."""
-    project = make_tiny(copy_project(tmp_path_factory.mktemp("rebuilt")))
-    project.must("dvc", "repro")
-    project.commit("Results")
-    return project
+    return built.copy(tmp_path_factory.mktemp("copy") / "project")
 
 
 @pytest.fixture
 def project(rebuilt: Project, tmp_path: Path) -> Project:
     """A copy of it, for one test to change."""
-    return copy_of(rebuilt, tmp_path / "a project with spaces")
-
-
-def copy_of(project: Project, folder: Path) -> Project:
-    shutil.copytree(project.folder, folder, symlinks=True)
-    return Project(folder)
+    return rebuilt.copy(tmp_path / "a project with spaces")
 
 
 def start(project: Project, *arguments: str, **environment: str) -> subprocess.Popen[str]:
@@ -135,7 +127,7 @@ TWELVE = (f"train.lr={','.join(RATES)},1e38", "--jobs", "2")
 @pytest.fixture(scope="module")
 def compared(rebuilt: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project after a comparison of twelve; one was killed. The tests go on from it in order."""
-    project = copy_of(rebuilt, tmp_path_factory.mktemp("compared") / "project")
+    project = rebuilt.copy(tmp_path_factory.mktemp("compared") / "project")
     comparison = start(project, *TWELVE)
     stage: list[int] = []
 

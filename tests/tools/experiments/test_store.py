@@ -1,7 +1,6 @@
 """Experiments that are kept in git are found again, and quickly."""
 
 import dataclasses
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from tools.repository import git
 
 @pytest.fixture
 def project(built: Project, tmp_path: Path) -> Project:
-    return Project(shutil.copytree(built.folder, tmp_path / "project", symlinks=True))
+    return built.copy(tmp_path / "project")
 
 
 def planned(project: Project, *rates: float) -> list[Experiment]:

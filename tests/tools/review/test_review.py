@@ -10,29 +10,25 @@ import numpy as np
 import pytest
 from markdown_it import MarkdownIt
 
-from tests.support.project import TINY_TEST, Project, copy_project, make_tiny
+from tests.support.project import TINY_TEST, Project
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def main(built: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A tiny project after `dvc repro`, committed on main."""
-    project = make_tiny(copy_project(tmp_path_factory.mktemp("built")))
-    (project.folder / "dvc.lock").unlink(missing_ok=True)
-    project.must("dvc", "repro")
-    project.commit("Results")
-    return project
+    return built.copy(tmp_path_factory.mktemp("copy") / "project")
 
 
 @pytest.fixture
-def branch(built: Project) -> Iterator[Project]:
+def branch(main: Project) -> Iterator[Project]:
     """The same project on a branch that leaves main here, for one test to go on with."""
-    built.must("git", "checkout", "--quiet", "-b", "branch")
-    yield built
-    built.must("git", "reset", "--quiet", "--hard")
-    built.must("git", "clean", "--quiet", "--force", "-d")
-    built.must("git", "checkout", "--quiet", "main")
-    built.must("git", "branch", "--quiet", "-D", "branch")
-    built.must("dvc", "checkout", "--quiet", "--force")
+    main.must("git", "checkout", "--quiet", "-b", "branch")
+    yield main
+    main.must("git", "reset", "--quiet", "--hard")
+    main.must("git", "clean", "--quiet", "--force", "-d")
+    main.must("git", "checkout", "--quiet", "main")
+    main.must("git", "branch", "--quiet", "-D", "branch")
+    main.must("dvc", "checkout", "--quiet", "--force")
 
 
 def rebuild(project: Project, message: str) -> None:

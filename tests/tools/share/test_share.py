@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pytest
 import yaml
 
-from tests.support.faults import copy_of, environment, wait_for
+from tests.support.faults import environment, wait_for
 from tests.support.project import Project
 from tests.support.servers import (
     KEYS,
@@ -73,7 +73,7 @@ def identified(project: Project) -> Project:
 @contextmanager
 def team(project: Project, folder: Path, kind: str) -> Iterator[Team]:
     """Give a project a git remote and one of DVC, of the kind that is named."""
-    ana = copy_of(project, folder / "ana")
+    ana = project.copy(folder / "ana")
     origin = folder / "origin.git"
     ana.must("git", "init", "--quiet", "--bare", "--initial-branch=main", str(origin))
     ana.must("git", "remote", "add", "origin", str(origin))

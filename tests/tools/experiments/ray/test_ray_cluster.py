@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from core.pipeline.errors import DataError, SetupError
-from tests.support.project import ROOT, Project, copy_project, make_tiny
+from tests.support.project import ROOT, Project
 from tests.support.ray_cluster import Cluster, cluster, needs_ray
 from tools.experiments import checkouts, outputs
 from tools.experiments.executors import chosen
@@ -31,29 +31,21 @@ SECONDS = 240  # far more than any wait here takes
 
 
 @pytest.fixture(scope="module")
-def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def rebuilt(built: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A tiny project after `dvc repro`, with everything committed."""
-    project = make_tiny(copy_project(tmp_path_factory.mktemp("rebuilt")))
-    project.must("dvc", "repro")
-    project.commit("Results")
-    return project
+    return built.copy(tmp_path_factory.mktemp("copy") / "project")
 
 
 @pytest.fixture
 def project(rebuilt: Project, tmp_path: Path) -> Project:
     """A copy of it, for one test to change."""
-    return copy_of(rebuilt, tmp_path / "a project with spaces")
+    return rebuilt.copy(tmp_path / "a project with spaces")
 
 
 @pytest.fixture(scope="module")
 def three_nodes() -> Iterator[Cluster]:
     with cluster(3) as started:
         yield started
-
-
-def copy_of(project: Project, folder: Path) -> Project:
-    shutil.copytree(project.folder, folder, symlinks=True)
-    return Project(folder)
 
 
 def start(
@@ -103,7 +95,7 @@ def left_on(nodes: Cluster) -> list[Path]:
 def test_twelve_are_what_they_are_on_one_machine_though_a_node_dies_in_the_middle(
     project: Project, rebuilt: Project, three_nodes: Cluster, tmp_path: Path
 ) -> None:
-    here = copy_of(rebuilt, tmp_path / "here")
+    here = rebuilt.copy(tmp_path / "here")
     here.must(*COMPARE, *TWELVE)
 
     victim = three_nodes.nodes[-1]
