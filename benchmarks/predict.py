@@ -88,7 +88,7 @@ def main(revision: str | None, images: int | None) -> None:
     for number, at in enumerate(chosen):
         distort = DISTORTIONS[number % len(DISTORTIONS)]
         digit = Image.fromarray(pixels[at, :, :, 0])
-        prepared = preparation.prepare(io.BytesIO(distort(digit)), model.making)
+        prepared = preparation.prepare(io.BytesIO(distort(digit)), model.preprocessing)
         hit = best(model.probabilities(prepared.pixels)) == labels[at]
         right[distort.__name__][0] += hit
         right[distort.__name__][1] += 1

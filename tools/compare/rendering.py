@@ -65,7 +65,7 @@ def picture(comparison: Comparison) -> bytes:
 def markdown(comparison: Comparison, command: str) -> str:
     """Write the table and how to read it."""
     rows = [header(comparison), *(row(comparison, each) for each in comparison.recipes)]
-    left = len(comparison.knobs) or 1
+    left = len(comparison.parameters) or 1
     lines = ["| " + " | ".join(cells) + " |" for cells in rows]
     lines.insert(1, "|" + "|".join(["---"] * left + ["--:"] * (len(rows[0]) - left)) + "|")
     paragraphs = [verdict(comparison), "\n".join(lines), method(comparison), f"    {command}"]
@@ -85,7 +85,7 @@ def text(comparison: Comparison) -> str:
 
 def header(comparison: Comparison) -> list[str]:
     """Name the columns of the table."""
-    names = comparison.knobs or ["recipe"]
+    names = comparison.parameters or ["recipe"]
     return [*names, "val accuracy", "val loss", "behind", "p"]
 
 

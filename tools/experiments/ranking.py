@@ -1,6 +1,6 @@
 """Ranks recipes by what their experiments found on the validation images.
 
-A recipe is a choice of knobs; its experiments differ in the seed only. Recipes
+A recipe is a choice of parameters; its experiments differ in the seed only. Recipes
 are chosen by validation alone: nothing here knows of a test set.
 """
 
@@ -26,7 +26,7 @@ class Recipe:
 
     Args:
         name: of the recipe, `lr-0.1`.
-        settings: the value of each knob that was set.
+        settings: the value of each parameter that was set.
         seeds: how many experiments were asked for.
         results: of those that finished, by seed.
         divergences: of those that diverged.
@@ -65,14 +65,14 @@ class Comparison:
         recipes: complete ones by accuracy, then the others.
         seeds: of the experiments, ascending.
         images: how many validation images there are.
-        knobs: that were set, but for the seed.
+        parameters: that were set, but for the seed.
         caveat: why nothing was tested, if so.
     """
 
     recipes: list[Recipe]
     seeds: list[int]
     images: int
-    knobs: list[str]
+    parameters: list[str]
     caveat: str = ""
 
     @property
@@ -118,7 +118,7 @@ def compare(planned: Sequence[Experiment], found: Iterable[Result | Divergence])
         seeds=sorted({each.seed for each in planned}),
         images=len(everything[0].predictions),
         caveat=caveat,
-        knobs=list(planned[0].settings),
+        parameters=list(planned[0].settings),
     )
 
 
@@ -164,7 +164,7 @@ def _rank(recipe: Recipe) -> tuple[bool, float, float]:
 
 
 def _caveat(results: Sequence[Result]) -> str:
-    """Say why differences can not be tested, if so."""
+    """Say why differences cannot be tested, if so."""
     images = ["index", "label"]  # by these two data sets, or two splits, are told apart
     first = results[0].predictions[images]
     if any(not result.predictions[images].equals(first) for result in results):

@@ -42,7 +42,7 @@ def main(revision: str, verify: bool, force: bool, git_remote: str) -> None:
 
     Raises:
         DataError: dvc.lock does not belong to the code, or what it lists is not here.
-        PipelineError: the remote, or git's, can not be reached or written.
+        PipelineError: the remote, or git's, cannot be reached or written.
     """
     commit = git.commit_of(revision)
     check_lock(commit)

@@ -26,7 +26,7 @@ def names_of(git_remote: str) -> dict[str, str]:
     """Return all that a git remote has, each with its commit.
 
     Raises:
-        SetupError: there is no such remote, or it can not be read.
+        SetupError: there is no such remote, or it cannot be read.
     """
     known = git.run("remote").decode().split()
     if git_remote not in known:
@@ -141,7 +141,7 @@ def _fetch(git_remote: str, refs: list[str]) -> None:
 
 def _away(git_remote: str, error: SetupError) -> SetupError:
     return SetupError(
-        f"the git remote {git_remote} can not be read",
+        f"the git remote {git_remote} cannot be read",
         found=error.details["found"],
         where=git.line("remote", "get-url", git_remote),
         todo="git fetch has to work there; then the same command again",

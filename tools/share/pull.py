@@ -35,7 +35,7 @@ def main(revision: str, force: bool, git_remote: str) -> None:
     Raises:
         DataError: an object is damaged on the remote, or was never shared; all others
             are here.
-        PipelineError: the remote, or git's, can not be reached or read.
+        PipelineError: the remote, or git's, cannot be reached or read.
     """
     commit = git.commit_of(revision)
     storage = remote.opened()

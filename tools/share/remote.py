@@ -50,7 +50,7 @@ def main(url: str | None, options: list[str]) -> None:
 
     Raises:
         ParamsError: the address or an option is none.
-        PipelineError: the remote can not be reached, read or written. Nothing is changed.
+        PipelineError: the remote cannot be reached, read or written. Nothing is changed.
     """
     if url is None:
         storage = opened()
@@ -179,7 +179,7 @@ def opened() -> Storage:
         settings = config["remote"].get(name)
     except ConfigError as error:
         raise SetupError(
-            "DVC's settings can not be read", found=str(error), where=f"{CONFIG}, {LOCAL}"
+            "DVC's settings cannot be read", found=str(error), where=f"{CONFIG}, {LOCAL}"
         ) from None
     if not settings:
         raise SetupError(

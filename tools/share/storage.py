@@ -48,7 +48,7 @@ class Storage:
         settings: of the remote, as in .dvc/config: `url`, and DVC's options.
 
     Raises:
-        PipelineError: it can not be reached or read, or a package is missing.
+        PipelineError: it cannot be reached or read, or a package is missing.
     """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
@@ -286,7 +286,7 @@ class Storage:
         if isinstance(error, OSError) or type(error).__module__.split(".")[0] in LIBRARIES:
             away = doing == "reached" or isinstance(error, ConnectionError | TimeoutError)
             return SetupError(
-                "the remote can not be reached" if away else f"the remote could not be {doing}",
+                "the remote cannot be reached" if away else f"the remote could not be {doing}",
                 found=text,
                 where=where,
                 todo=f"look whether the address and the network are right, {AGAIN}",

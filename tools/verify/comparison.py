@@ -42,7 +42,7 @@ def differences(name: str, committed: bytes, rebuilt: bytes) -> list[str]:
         lines = compare(committed, rebuilt)
     except UNREADABLE as error:
         reason = str(error).strip().split("\n")[0]
-        return [f"can not be read as what its name says: {reason}", _first_byte(committed, rebuilt)]
+        return [f"cannot be read as what its name says: {reason}", _first_byte(committed, rebuilt)]
     if not lines:
         return ["the same values in other bytes", _first_byte(committed, rebuilt)]
     more = len(lines) - MOST_LINES

@@ -32,7 +32,7 @@ def command(model: str) -> list[str]:
             or max (all that qemu can emulate).
 
     Raises:
-        SetupError: qemu is missing, does not know the model, or can not
+        SetupError: qemu is missing, does not know the model, or cannot
             emulate this Python.
     """
     if sys.platform != "linux" or platform.machine() != "x86_64":

@@ -98,7 +98,7 @@ def _connected(root: Path, address: str) -> Iterator[None]:
         ray.init(address, **options)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise SetupError(
-            "the Ray cluster can not be used",
+            "the Ray cluster cannot be used",
             found=str(error).strip().splitlines()[0],
             where=address,
             todo="ray status --address HOST:PORT says whether it runs; the versions of Ray and "
@@ -329,7 +329,7 @@ class _Comparison:
 
     def _shipment(self, cache: Cache) -> Shipment:
         placed = {
-            name: (self.root / name).read_bytes() for name in checkouts.placed_by_hand(self.root)
+            name: (self.root / name).read_bytes() for name in checkouts.local_data_files(self.root)
         }
         pack = on_node.pack(self.root, self.snapshot.commit)
         lock_file = self.root / LOCK

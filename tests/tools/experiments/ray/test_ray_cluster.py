@@ -277,7 +277,7 @@ def test_what_is_shipped_is_there_when_it_is_unpacked(built: Project, tmp_path: 
     assert git.line("rev-parse", "HEAD", cwd=root) == commit
     assert git.line("status", "--porcelain", cwd=root) == ""
     assert (root / "data/mirror/kmnist/a file").read_bytes() == b"placed"
-    assert checkouts.placed_by_hand(root) == ["data/mirror/kmnist/a file"]
+    assert checkouts.local_data_files(root) == ["data/mirror/kmnist/a file"]
     node = Project(root)
     node.must("dvc", "checkout")  # every object is in the cache of the node
     for name in ("models/model.pt", "data/raw/train_images.npy", "reports/test_report.html"):
