@@ -164,7 +164,7 @@ def test_ctrl_c_stops_the_nodes_and_keeps_what_is_done(
 
 @needs_ray
 @pytest.mark.slow
-def test_data_placed_by_hand_travels_and_failures_come_back(
+def test_local_data_files_travel_and_failures_come_back(
     project: Project, three_nodes: Cluster
 ) -> None:
     with (project.folder / ".gitignore").open("a") as ignored:
@@ -245,8 +245,8 @@ def test_without_an_address_experiments_run_here() -> None:
 @pytest.mark.parametrize(
     ("address", "what"),
     [
-        ("nowhere", "this is no address of a Ray cluster"),
-        ("nowhere:port", "this is no address of a Ray cluster"),
+        ("nowhere", "this is not the address of a Ray cluster"),
+        ("nowhere:port", "this is not the address of a Ray cluster"),
         ("127.0.0.1:1", "no Ray cluster answers"),
         ("ray://127.0.0.1:1", "no Ray cluster answers"),
         ("127.0.0.1:100000", "no Ray cluster answers"),
