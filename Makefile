@@ -6,7 +6,7 @@ VENV = PATH="$(CURDIR)/.venv/bin:$$PATH"
 # What `make compare` compares: make compare COMPARE="train.batch_size=50,100 --seeds 5"
 COMPARE ?= train.lr=0.001,0.003,0.01,0.03,0.1,0.3,1 --seeds 3
 
-.PHONY: repro verify test test-slow fuzz audit mend check format lock extra compare recipe exp fresh review notebook try remote share pull
+.PHONY: repro verify test test-slow fuzz audit repair check format lock extra compare recipe exp fresh review notebook try remote share pull
 
 repro: .venv/requirements.lock
 	@$(VENV) python -m dvc repro
@@ -52,7 +52,7 @@ remote: .venv/requirements.lock
 	@$(VENV) python -m tools.share.remote $(URL) $(OPTIONS)
 
 # Sends what this commit and its experiments computed: make share REV=HEAD~1,
-# ARGS=--verify reads what is there already, and mends it.
+# ARGS=--verify checks the files that are there already, and repairs them.
 share: .venv/requirements.lock
 	@$(VENV) python -m tools.share $(ARGS) $(REV)
 
@@ -78,8 +78,8 @@ fuzz: .venv/requirements.lock
 audit: .venv/requirements.lock
 	@$(VENV) python -m tools.audit
 
-# Moves what rotted on the disk or in DVC's cache away, and makes it anew.
-mend: .venv/requirements.lock
+# Moves corrupted files, on the disk or in DVC's cache, out of the way, and recreates them.
+repair: .venv/requirements.lock
 	@$(VENV) python -m tools.repair
 	@$(VENV) python -m dvc repro
 

@@ -1,14 +1,14 @@
-"""What a comparison costs beside the stages that it runs.
+"""What a comparison costs in addition to the stages that it runs.
 
     python -m benchmarks.experiments
 
-`python -m tools.compare` with eight learning rates, two at a time, in turn with
-eight times the bare stages (train, evaluate, test_report as three commands, one
-after the other, no DVC) divided by two. The ratio counts everything: DVC, git,
-the checkouts, the start of the tool, and its page. With --ray, the same comparison
-runs in turn by `--ray local` too, the start of Ray counted.
+It alternates `python -m tools.compare` with eight learning rates, two at a time, and the
+bare stages (train, evaluate and test_report as three commands, without DVC), whose time
+is multiplied by eight and divided by two. The ratio includes everything: DVC, git, the
+checkouts, the start of the tool, and its page. With --ray, the comparison also runs with
+`--ray local`, including the start of Ray.
 
-Reads the committed project from its own clone; nothing here is changed.
+It works in a clone of the committed project.
 """
 
 import argparse
@@ -28,7 +28,7 @@ def main() -> None:
     """Measure and print the ratio."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--rounds", type=int, default=3, help="times each is measured")
-    parser.add_argument("--ray", action="store_true", help="also by Ray on this machine")
+    parser.add_argument("--ray", action="store_true", help="also with Ray on this machine")
     arguments = parser.parse_args()
     compared, by_ray, bare = [], [], []
     with tempfile.TemporaryDirectory() as folder:

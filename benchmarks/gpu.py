@@ -1,15 +1,15 @@
-"""Our training on a GPU, with the data there, beside the same model fed by a DataLoader.
+"""Our training on a GPU, compared with the same model fed by a DataLoader.
 
     python -m benchmarks.gpu
 
-- ours: what stages/train.py runs with `device: cuda`: images, labels and the
-  order of an epoch lie on the GPU, and nothing is waited for before its end.
-- loader: the same model, settings and batches; a `DataLoader` with two workers
-  and pinned memory brings each batch over, `torch.optim` takes the step.
+- ours: what stages/train.py runs with `device: cuda`: images, labels and the order of an
+  epoch are on the GPU, and the processor waits for the GPU only at the end of an epoch.
+- loader: the same model, settings and batches; a `DataLoader` with two workers and
+  pinned memory copies each batch, and `torch.optim` takes the step.
 
-Each run is an epoch on the 48,000 images of MNIST's split, after one that is
-not timed. Once more, an epoch of ours is run in which PyTorch raises an error
-wherever the processor waits for the GPU.
+Each run is an epoch on the 48,000 training images of MNIST, after one that is not timed.
+In another epoch of ours, PyTorch raises an error wherever the processor waits for the
+GPU.
 """
 
 import argparse
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def ours(name: str) -> float:
-    """Return the seconds of an epoch; raise if the processor waits for the GPU in another."""
+    """Return the seconds of an epoch, after one in which waiting for the GPU is an error."""
     numerics.pin("fast", 1, "cuda")
     import torch
 
@@ -99,7 +99,7 @@ def ours(name: str) -> float:
 
 
 def loader(name: str) -> float:
-    """Return the seconds of an epoch of the loop that most projects write."""
+    """Return the seconds of an epoch of the usual loop."""
     numerics.pin("fast", 1, "cuda")
     import torch
     from torch.nn import functional

@@ -1,7 +1,7 @@
-"""A table of what grows: a line for each measure, a column for each size.
+"""A table of growth: a line for each measure, a column for each size.
 
-The last columns say what a number more costs, from the first size to the second
-and from the last but one to the last: the same figure twice is linear growth.
+The last columns have the slopes, from the first size to the second and from the last but
+one to the last: two equal slopes mean linear growth.
 """
 
 import statistics
@@ -15,33 +15,33 @@ Value = TypeVar("Value")
 
 
 class Growth:
-    """Measures of something at several sizes, taken size by size."""
+    """Measurements at several sizes, taken one size after another."""
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
         self.figures: dict[str, dict[int, list[float]]] = {}  # by line and size, all runs
 
     def at(self, size: int) -> None:
-        """Say of which size the next measures are."""
+        """Set the size of the next measurements."""
         self.sizes.append(size)
 
     def note(self, line: str, figure: float) -> None:
-        """Note a measure, once for each run."""
+        """Record a measurement, once for each run."""
         self.figures.setdefault(line, {}).setdefault(self.sizes[-1], []).append(figure)
 
     def timed(self, line: str, call: Callable[[], Value]) -> Value:
-        """Note how many seconds a call takes, and return what it does."""
+        """Record the seconds of a call, and return its result."""
         start = time.perf_counter()
         value = call()
         self.note(line, time.perf_counter() - start)
         return value
 
     def print(self, unit: str, more: int) -> None:
-        """Print the medians, what more of them costs, and how far the runs lie apart at most.
+        """Print the medians, the slopes and the largest spread of the runs.
 
         Args:
-            unit: what the sizes count.
-            more: how many more the last columns are of.
+            unit: of the sizes.
+            more: the number of units that the slopes are for.
         """
         ends = [(0, 1), (-2, -1)] if len(self.sizes) > 2 else [(0, -1)]
         columns = [f"{size:,}" for size in self.sizes] + [f"+{more:,}"] * len(ends)
@@ -56,7 +56,7 @@ class Growth:
         print(self.spread())
 
     def spread(self) -> str:
-        """Say how far the runs of one measure lie apart at most."""
+        """Return the largest spread of the runs of one measure."""
         apart = [
             ((max(taken) - min(taken)) / statistics.median(taken), line, size)
             for line, runs in self.figures.items()
@@ -74,7 +74,7 @@ class Growth:
 
 
 def written(figure: float) -> str:
-    """Write a figure with three digits, all before the point, and at most four after it."""
+    """Write a figure with three digits, or all digits before the point, at most four after it."""
     if isinstance(figure, int):
         return f"{figure:,}"
     before = len(str(int(abs(figure)))) if abs(figure) >= 1 else 0

@@ -1,11 +1,11 @@
-"""The recipe logistic-mnist beside scikit-learn's LogisticRegression.
+"""The recipe logistic-mnist compared with scikit-learn's LogisticRegression.
 
     python -m benchmarks.logistic
 
-Both fit the 48,000 training images of the split, pixels in [0, 1], and are timed
-without start-up and loading; ours measures itself after each epoch as always. The
-accuracy is on the test set. scikit-learn runs as it does by default, L-BFGS with
-100 iterations, after which it says that it has not converged yet.
+Both fit the 48,000 training images of the split, with pixels in [0, 1], and are timed
+without start-up and loading; ours includes the evaluation after each epoch. The accuracy
+is on the test set. scikit-learn runs with its defaults, L-BFGS with 100 iterations, and
+warns that it has not converged.
 """
 
 import argparse

@@ -1,14 +1,14 @@
-"""What experiments cost once they are kept: 10, 100 and 1,000 of them in one repository.
+"""What stored experiments cost: 10, 100 and 1,000 of them in one repository.
 
     python -m benchmarks.many_experiments
 
-Nothing is trained. The experiments are made up: `tools.experiments.store.record` keeps
-them as those that `python -m tools.compare` ran, with parameters, a dvc.lock that
-belongs to them, and metrics and outputs as large as the committed run's, each with
-contents of its own. One repository grows, in a folder that is removed in the end;
-seconds are of one run each, mostly of one processor.
+Nothing is trained. The experiments are synthetic: `tools.experiments.store.record` stores
+them like those of `python -m tools.compare`, with parameters, a matching dvc.lock, and
+metrics and outputs as large as those of the committed run, each with its own content.
+One repository grows, in a temporary folder. Seconds are from one run each, mostly on one
+processor.
 
-Reads the committed project from its own clone; nothing there is changed.
+It works in a clone of the committed project.
 """
 
 import argparse
@@ -44,7 +44,7 @@ TEST_PREDICTIONS = "metrics/test_predictions.csv"
 
 
 def main() -> None:
-    """Let a repository grow, and print what everything takes at each size."""
+    """Grow a repository, and print the costs at each size."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="experiments, growing")
     parser.add_argument("--seeds", type=int, default=SEEDS, help="of each recipe")
@@ -60,10 +60,10 @@ def main() -> None:
 
 
 class Team:
-    """A clone that keeps experiments, and what its team shares: a repository and a remote.
+    """A clone that stores experiments, and the repository and the remote that a team shares.
 
     Args:
-        folder: where all of it is made.
+        folder: that contains all of it.
         seeds: of each recipe.
     """
 
@@ -71,7 +71,7 @@ class Team:
         self.folder = folder
         self.seeds = seeds
         self.clone = folder / "clone"
-        self.shared = f"file://{folder}/team.git"  # git speaks as it does over a network
+        self.shared = f"file://{folder}/team.git"  # git uses its network protocol
         self.growth = Growth()
         run("git", "clone", "--quiet", ".", str(self.clone), cwd=Path.cwd())
         run("dvc", "repro", cwd=self.clone)
@@ -83,10 +83,10 @@ class Team:
         run("dvc", "push", cwd=self.clone)
         self.snapshot = store.take_snapshot(self.clone)
         self.committed = Committed(self.clone)
-        self.names: set[str] = set()  # of those that are kept
+        self.names: set[str] = set()  # of the stored experiments
 
     def grow(self, size: int) -> None:
-        """Keep as many experiments as `size`, and measure everything."""
+        """Store experiments until there are `size`, and measure everything."""
         self.growth.at(size)
         rates = ",".join(f"{number / 1000}" for number in range(1, size // self.seeds + 1))
         planned = self.plan(rates)
@@ -102,10 +102,10 @@ class Team:
         return grid.plan([f"train.lr={rates}"], self.seeds, self.clone / PARAMS_FILE)
 
     def keep(self, new: Sequence[Experiment]) -> None:
-        """Keep made-up outcomes of experiments."""
+        """Store synthetic outcomes of experiments."""
         before, taken = size_of(self.clone / ".git"), 0.0
         for experiment in new:
-            outcome = self.committed.made_up(experiment)
+            outcome = self.committed.synthetic(experiment)
             start = time.perf_counter()
             store.record(self.clone, self.snapshot, outcome)
             taken += time.perf_counter() - start
@@ -141,19 +141,19 @@ class Team:
             self.growth.note(line, seconds("dvc", "exp", "show", "--csv", cwd=self.clone))
 
     def share(self, size: int) -> None:
-        """Push all that are new, and then one more."""
+        """Push all new ones, and then one more."""
         push = ("dvc", "exp", "push", "origin")
         self.growth.note("dvc exp push --no-cache, s", seconds(*push, "--no-cache", cwd=self.clone))
         self.growth.note("dvc exp push, the cache, s", seconds(*push, cwd=self.clone))
         more, *_ = self.plan(f"{1 + size / 1e6}")
-        store.record(self.clone, self.snapshot, self.committed.made_up(more))
+        store.record(self.clone, self.snapshot, self.committed.synthetic(more))
         self.growth.note("dvc exp push, one more, s", seconds(*push, more.name, cwd=self.clone))
         run("dvc", "exp", "remove", more.name, cwd=self.clone)
         ref = f":{store.FINISHED}/{self.snapshot.baseline[:2]}/{self.snapshot.baseline[2:]}"
         run("git", "push", "--quiet", "origin", f"{ref}/{more.name}", cwd=self.clone)
 
     def join(self) -> None:
-        """Clone what the team shares, and fetch all experiments."""
+        """Clone the shared repository, and fetch all experiments."""
         listed = git.run("ls-remote", self.shared)
         self.growth.note("refs in the shared repository", len(listed.splitlines()))
         self.growth.note("git ls-remote, kB", len(listed) / 1e3)
@@ -169,7 +169,7 @@ class Team:
         shutil.rmtree(other)
 
     def tidy_up(self) -> None:
-        """Compact the repository, and weigh it."""
+        """Compact the repository, and measure its size."""
         for line in (".git, MB", ".git after git gc, MB"):
             self.growth.note(line, size_of(self.clone / ".git") / 1e6)
             if line == ".git, MB":
@@ -178,10 +178,10 @@ class Team:
 
 
 class Committed:
-    """The committed run, of which made-up outcomes are variations.
+    """The committed run, which synthetic outcomes vary.
 
     Args:
-        clone: where it ran; the outputs of made-up experiments go to its cache.
+        clone: its repository; the outputs of synthetic experiments go to its cache.
     """
 
     def __init__(self, clone: Path) -> None:
@@ -196,8 +196,8 @@ class Committed:
             path: pd.read_csv(clone / path) for path in (store.PREDICTIONS, TEST_PREDICTIONS)
         }
 
-    def made_up(self, experiment: Experiment) -> Outcome:
-        """Make up how an experiment ended: one that differs in a few predictions."""
+    def synthetic(self, experiment: Experiment) -> Outcome:
+        """Return the outcome of an experiment that differs in a few predictions."""
         generator = np.random.default_rng(list(experiment.name.encode()))
         contents = {
             path: content + f"\n{experiment.name}\n".encode() if _cached(path) else content
@@ -207,8 +207,8 @@ class Committed:
         for path, table in predicted.items():
             contents[path] = table.to_csv(index=False, lineterminator="\n").encode()
         accuracy = right(predicted[store.PREDICTIONS])
-        side = {"loss": round(-math.log(accuracy), 6), "accuracy": round(accuracy, 6)}
-        contents[store.EVALUATION] = json.dumps({"train": side, "val": side}).encode()
+        measured = {"loss": round(-math.log(accuracy), 6), "accuracy": round(accuracy, 6)}
+        contents[store.EVALUATION] = json.dumps({"train": measured, "val": measured}).encode()
 
         lock = self.lock
         for path, content in contents.items():
@@ -217,9 +217,9 @@ class Committed:
                 f"{self.sums[path]}\n(\\s+size:) \\d+", f"{md5}\n\\1 {len(content)}", lock
             )
             if _cached(path):
-                kept = self.clone / ".dvc/cache/files/md5" / md5[:2] / md5[2:]
-                kept.parent.mkdir(parents=True, exist_ok=True)
-                kept.write_bytes(content)
+                cached = self.clone / ".dvc/cache/files/md5" / md5[:2] / md5[2:]
+                cached.parent.mkdir(parents=True, exist_ok=True)
+                cached.write_bytes(content)
         lr = experiment.settings["train.lr"]
         lock = re.sub(r"(\n        train:\n          seed:) \d+", f"\\1 {experiment.seed}", lock)
         lock = re.sub(r"(\n          lr:) \S+", f"\\1 {lr}", lock)
@@ -245,12 +245,12 @@ def right(predictions: pd.DataFrame) -> float:
 
 
 def _cached(path: str) -> bool:
-    """Is it DVC that keeps this output, and not git?"""
+    """Say whether DVC stores this output, and not git."""
     return not path.startswith("metrics/")
 
 
 def size_of(folder: Path) -> int:
-    """Return the bytes of all files in a folder, as many as they say and not as blocks."""
+    """Return the total size in bytes of all files in a folder, not in blocks."""
     return sum(
         os.lstat(os.path.join(where, name)).st_size  # noqa: PTH118
         for where, _, names in os.walk(folder)

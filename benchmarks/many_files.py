@@ -1,16 +1,16 @@
-"""What DVC takes for images that are files of a folder, and not one array.
+"""What DVC takes for images in separate files instead of one array.
 
     python -m benchmarks.many_files
 
-One directory is an output of DVC (`dvc add images`); its files hold an image of
-MNIST each, 784 bytes and all different, in a repository that is removed in the end.
+One folder is a DVC output (`dvc add images`); each of its files has one image of MNIST,
+784 bytes, all different, in a temporary repository.
 
-- `dvc add` hashes each file and copies it to the cache; then `dvc status` with
-  nothing changed, `dvc add` after one image changed, `dvc push` to a folder, and
+- `dvc add` hashes each file and copies it to the cache; then `dvc status` without
+  changes, `dvc add` after one image changed, `dvc push` to a folder, and
   `dvc checkout` of the whole folder.
-- Reading every file once beside reading the same images as one array: what an
-  epoch would pay, with all of it in the system's cache.
-- What lies on the disk, in blocks of the file system.
+- Reading every file once, compared with reading the same images as one array: the cost
+  for an epoch, with everything in the system's cache.
+- The size on the disk, in blocks of the file system.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""What the same bits everywhere cost: portable beside fast numerics, model by model.
+"""What the same bits everywhere cost: portable compared with fast numerics, by model.
 
     python -m benchmarks.numerics
 
-Each run trains on images of MNIST's split and then measures a fourth as many of
-its validation set, timed without start-up and loading; the models that need
-minutes for all 48,000 get fewer. It is stated for 1,000 images.
+Each run trains on training images of MNIST and then evaluates a fourth as many validation
+images, timed without start-up and loading. Models that need minutes for all 48,000 images
+get fewer. Times are given for 1,000 images.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from core.training import numerics
 BATCH_SIZE = 100
 IMAGES = {"logistic_regression": 48_000, "mlp": 48_000, "cnn": 6_000, "resnet18": 200}
 
-# Numerics, threads, and the shards of a batch.
+# Numerics, threads and shards.
 KINDS = {
     "portable": ("portable", 1, 1),
     "portable, 2 shards": ("portable", 2, 2),

@@ -1,14 +1,14 @@
-"""What the pipeline costs around the training: DVC, memory, a whole rebuild.
+"""What the pipeline costs in addition to the training: DVC, memory, a whole rebuild.
 
     python -m benchmarks.pipeline
 
-- `dvc repro` with nothing to do, in turn with the same in a repository with
-  one trivial stage.
+- `dvc repro` with nothing to do, alternating with the same in a repository with one
+  trivial stage.
 - The peak memory of the train stage above that of `import torch`.
-- A rebuild of all five stages from an empty cache, in turn with the training
-  loop of the textbook, which is timed for one epoch and stated for five.
+- A rebuild of all five stages from an empty cache, alternating with the training loop of
+  the textbook, which is timed for one epoch and multiplied by five.
 
-Reads the committed project from its own clone; nothing here is changed.
+It works in a clone of the committed project.
 """
 
 import argparse
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def make_trivial(folder: Path) -> None:
-    """Make a repository with one stage that does next to nothing."""
+    """Create a repository with one trivial stage."""
     folder.mkdir()
     (folder / "dvc.yaml").write_text(
         "stages:\n  one:\n    cmd: echo 1 > out\n    deps: [in]\n    outs: [out]\n"
@@ -94,14 +94,14 @@ def peak_memory(*arguments: str, cwd: Path) -> int:
 
 
 class Cost(NamedTuple):
-    """What a process took."""
+    """The cost of a process."""
 
     seconds: float
     memory: int  # the largest resident size, in bytes
 
 
 def cost(*arguments: str, cwd: Path) -> Cost:
-    """Run a Python process and return what it took."""
+    """Run a Python process and return its cost."""
     program = (
         "import resource, subprocess, sys, time; "
         "start = time.perf_counter(); "
@@ -117,5 +117,5 @@ def cost(*arguments: str, cwd: Path) -> Cost:
 
 if __name__ == "__main__":
     if not (MIRROR.exists() and SPLIT.exists()):
-        sys.exit("run `make repro` first: the textbook's loop trains on the same split")
+        sys.exit("run `make repro` first: the textbook loop trains on the same split")
     main()

@@ -1,14 +1,14 @@
-"""One model trained by several processes, beside shards with threads in one process.
+"""One model trained by several processes, compared with shards in one process.
 
     python -m benchmarks.processes
 
-An epoch's steps in 1, 2 and 4 processes, started by torchrun as `launcher` in
-params.yaml does it, and in one process that parts each batch among 2 and 4
-shards (`train.shards`), which compute on as many threads as there are
-processors. Portable numerics; start-up and loading are not timed. The last column
-is a digest of the trained weights: N processes end with the bits of N shards.
+It times the steps of an epoch in 1, 2 and 4 processes, started by torchrun like `launcher`
+in params.yaml, and in one process that splits each batch into 2 and 4 shards
+(`train.shards`), which compute on as many threads as there are processors. Numerics are
+portable; start-up and loading are not timed. The last column is a digest of the trained
+weights: N processes end with the bits of N shards.
 
-What travels is stated and not measured: at each step every process gets the
+The bytes exchanged are computed, not measured: at each step every process gets the
 gradients of all others, (N - 1) times the parameters, 4 bytes each.
 """
 
@@ -34,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--rounds", type=int, default=3, help="times each variant runs")
     parser.add_argument("--models", nargs="+", default=list(IMAGES), choices=IMAGES, metavar="NAME")
-    parser.add_argument("--images", type=int, help="of an epoch; fewer than usual")
+    parser.add_argument("--images", type=int, help="in an epoch; default: as listed")
     parser.add_argument("--variant", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.variant:
@@ -64,11 +64,11 @@ def main() -> None:
 
 
 def measured(model: str, kind: str, count: int, images: int) -> None:
-    """Print what an epoch took; among several processes the first one prints."""
+    """Print the time of an epoch; of several processes, the first one prints."""
     if kind == "processes" and count > 1 and process_rank.place().world_size == 1:
         again = ("benchmarks.processes", "--variant", model, kind, str(count), str(images))
         torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count))
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # else torchrun says that it sets it
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # else torchrun prints a warning
         subprocess.run([sys.executable, *torchrun, "-m", *again], env=environment, check=True)
         return
 

@@ -1,19 +1,18 @@
-"""How time, memory and DVC's part grow with the images: 1, 3, 10 and 30 times MNIST.
+"""How time, memory and the work of DVC grow with the images: 1, 3, 10 and 30 times MNIST.
 
     python -m benchmarks.scale
 
-MNIST's training images are repeated, each time with other noise, in a clone of
-the project that is removed in the end. There the stages run as commands, train
-for one epoch; then DVC takes what they wrote into its cache (`dvc commit`), is
-asked whether anything changed, and copies it. Of train, the steps of the epoch
-and one measurement of all images are also timed apart, and its memory above that
-after `import torch`. Memory is the largest resident size of the process; mapped
-pages of the images count.
+It repeats the training images of MNIST, each time with other noise, in a temporary clone.
+There it runs the stages as commands, train for one epoch. Then DVC adds the outputs to
+its cache (`dvc commit`), checks whether anything changed, and copies them. For train, the
+steps of the epoch, one evaluation of all images, and the memory above that after
+`import torch` are also measured separately. Memory is the largest resident size of the
+process, which includes mapped pages of the images.
 
-The last line trains where the process may not allocate more than half the size
-of the images (RLIMIT_DATA), beyond what PyTorch takes. Mapped pages do not count
-there: the system keeps as many as it has room for and reads the others again. So
-it shows whether a copy is made, not how slow a disk is.
+The last line trains with a limit of half the size of the images on what the process may
+allocate (RLIMIT_DATA), beyond what PyTorch takes. Mapped pages do not count: the system
+keeps as many as fit and reads the others again. So it shows whether a copy is made, not
+how slow a disk is.
 """
 
 import argparse
@@ -40,7 +39,7 @@ SIZES = (1, 3, 10, 30)  # times MNIST
 LARGE = 64  # times MNIST: 3.0 GB
 NOISE = 8  # of 255, at most
 NO_LIMIT = 0
-STAGES = ("split", "train", "evaluate")  # what reads the training images, or their labels
+STAGES = ("split", "train", "evaluate")  # those that read training images or labels
 IMAGES = RAW / "train_images.npy"
 VAL_PREDICTIONS = Path("metrics/val_predictions.csv")
 
@@ -70,24 +69,24 @@ def main() -> None:
             growth.at(len(np.load(clone / IMAGES, mmap_mode="r")))
             for _ in range(arguments.rounds):
                 run_stages(growth, clone)
-                train_alone(growth, clone)
-                hand_to_dvc(growth, clone)
+                measure_train(growth, clone)
+                measure_dvc(growth, clone)
     growth.print("images", more=1_000_000)
     if arguments.large:
         with tempfile.TemporaryDirectory() as name:
             pixels = write(Path(name), arguments.large)
             run = side_by_side.run("benchmarks.scale", (name, str(pixels // 2)))
-        told = "not enough"
+        result = "not enough"
         if run:
-            told = f"{run['steps']:.1f} s of steps, {run['measuring']:.1f} s of measuring"
+            result = f"{run['steps']:.1f} s of steps, {run['measuring']:.1f} s of measuring"
         print(
             f"{arguments.large}× ({pixels / 1e6:,.0f} MB) with at most {pixels / 2e6:,.0f} MB "
-            f"to allocate: {told}"
+            f"to allocate: {result}"
         )
 
 
 def prepare(folder: Path, times: int) -> Path:
-    """Clone the project and write data of a size into it."""
+    """Clone the project and write data of that size into it."""
     clone = folder / "clone"
     pipeline.run("git", "clone", "--quiet", ".", str(clone), cwd=Path.cwd())
     params = clone / "params.yaml"
@@ -102,7 +101,7 @@ def prepare(folder: Path, times: int) -> Path:
 
 
 def run_stages(growth: Growth, clone: Path) -> None:
-    """Run the stages by hand, each a process, and note what they took and wrote."""
+    """Run each stage as a process, and record its cost and the sizes of its outputs."""
     for stage in STAGES:
         taken = pipeline.cost("-m", f"stages.{stage}", cwd=clone)
         growth.note(f"{stage}, s", taken.seconds)
@@ -112,8 +111,8 @@ def run_stages(growth: Growth, clone: Path) -> None:
     growth.note("val_predictions.csv, in git, MB", size_of(clone / VAL_PREDICTIONS) / 1e6)
 
 
-def train_alone(growth: Growth, clone: Path) -> None:
-    """Note the parts of train, in a process of their own."""
+def measure_train(growth: Growth, clone: Path) -> None:
+    """Record the parts of train, measured in a separate process."""
     run = side_by_side.run("benchmarks.scale", (str(clone), str(NO_LIMIT)))
     growth.note("train: the steps of an epoch, s", run["steps"])
     growth.note("train: measuring all images, s", run["measuring"])
@@ -124,8 +123,8 @@ def train_alone(growth: Growth, clone: Path) -> None:
         growth.timed("SHA-256 of the images, s", lambda: hashlib.file_digest(file, "sha256"))
 
 
-def hand_to_dvc(growth: Growth, clone: Path) -> None:
-    """Let DVC take the data into an empty cache, ask it, and copy them to a remote and back."""
+def measure_dvc(growth: Growth, clone: Path) -> None:
+    """Record what DVC takes to cache the data, check them, and copy them to a remote and back."""
 
     def note(line: str, *command: str) -> None:
         growth.note(f"{line}, s", pipeline.seconds("dvc", *command, cwd=clone))
@@ -144,13 +143,13 @@ def hand_to_dvc(growth: Growth, clone: Path) -> None:
 
 
 def touch(clone: Path) -> None:
-    """Give the data another time, so that DVC does not take their hashes for known."""
+    """Change the times of the data, so that DVC hashes them again."""
     for path in (clone / IMAGES, *indexing(clone)):
         os.utime(path)
 
 
 def indexing(clone: Path) -> list[Path]:
-    """Return the files that grow with the images beside them."""
+    """Return the other files that grow with the images."""
     names = (SPLIT / "train_indices.npy", SPLIT / "val_indices.npy", RAW / "train_labels.npy")
     return [clone / name for name in names]
 
@@ -164,8 +163,8 @@ def write(root: Path, times: int) -> int:
     """Write MNIST's training set, repeated with noise, and a split; return the bytes of pixels.
 
     Args:
-        root: of a project; they go where its stages read them.
-        times: how often.
+        root: of a project; the files go where its stages read them.
+        times: how often to repeat it.
     """
     images, labels, _ = arrays.read_labelled_images(
         RAW / "train_images.npy", RAW / "train_labels.npy", RAW / "classes.json"
@@ -173,7 +172,7 @@ def write(root: Path, times: int) -> int:
     count = len(images)
     for folder in (root / RAW, root / SPLIT):
         folder.mkdir(parents=True, exist_ok=True)
-    # A copy at a time, so that this needs no more memory than what it measures.
+    # One copy at a time, so that this needs no more memory than the stages.
     repeated = np.lib.format.open_memmap(
         root / IMAGES, "w+", np.uint8, (times * count, *images.shape[1:])
     )
@@ -185,14 +184,14 @@ def write(root: Path, times: int) -> int:
     repeated.flush()
     arrays.write(root / RAW / "train_labels.npy", np.tile(labels, times))
     shutil.copy(RAW / "classes.json", root / RAW)
-    dealt = splitting.split(np.tile(labels, times), seed=0, val_fraction=0.2)
-    arrays.write(root / SPLIT / "train_indices.npy", dealt.train_indices)
-    arrays.write(root / SPLIT / "val_indices.npy", dealt.val_indices)
+    indices = splitting.split(np.tile(labels, times), seed=0, val_fraction=0.2)
+    arrays.write(root / SPLIT / "train_indices.npy", indices.train_indices)
+    arrays.write(root / SPLIT / "val_indices.npy", indices.val_indices)
     return repeated.nbytes
 
 
 def train(root: Path, limit: int) -> dict[str, float]:
-    """Take an epoch's steps and measure all images, in this process."""
+    """Take the steps of an epoch and evaluate all images, in this process."""
     numerics.pin("portable", None)
     import torch  # noqa: F401
 
@@ -220,12 +219,11 @@ def train(root: Path, limit: int) -> dict[str, float]:
 
 
 def memory(kind: str) -> int:
-    """Return one of the sizes of this process that Linux keeps, in bytes.
+    """Return one of the sizes that Linux records for this process, in bytes.
 
     Args:
         kind: `VmHWM`, the largest resident size so far, or `VmData`, what
-            RLIMIT_DATA limits. (The peak of getrusage is that of the parent as
-            well, until a process grows past it.)
+            RLIMIT_DATA limits. (The peak of getrusage starts with that of the parent.)
     """
     status = Path("/proc/self/status").read_text().splitlines()
     [line] = [line for line in status if line.startswith(f"{kind}:")]

@@ -1,8 +1,8 @@
-"""Runs variants of a benchmark in turn, each in a process of its own.
+"""Runs the variants of a benchmark alternately, each in its own process.
 
-In turn, so that a busy machine slows all of them alike; in processes of their
-own, because numerics are fixed once a process. A benchmark is a module that,
-called with `--variant NAME ...`, prints one JSON object.
+They alternate, so that a busy machine slows all of them equally. They need their own
+processes, because numerics are fixed for each process. A benchmark is a module that prints
+one JSON object when it is called with `--variant NAME ...`.
 """
 
 import json
@@ -19,7 +19,7 @@ Results = dict[Variant, list[dict[str, float]]]
 
 
 def take_turns(module: str, variants: Sequence[Variant], rounds: int) -> Results:
-    """Run every variant once a round and return what each printed, round by round."""
+    """Run every variant once in each round and return their results by round."""
     results: Results = {variant: [] for variant in variants}
     for _ in range(rounds):
         for variant in variants:
@@ -30,8 +30,8 @@ def take_turns(module: str, variants: Sequence[Variant], rounds: int) -> Results
 def run(module: str, variant: Variant) -> dict[str, float]:
     """Run one variant once."""
     command = [sys.executable, "-m", module, "--variant", *variant]
-    # Threads do not spin for long: else the variants with several would be
-    # slowed many times over by whatever else runs on the machine.
+    # Threads do not spin for long: otherwise any other process on the machine would slow
+    # the variants with several threads many times over.
     environment = {**numerics.WAITING, **os.environ}
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
     result: dict[str, float] = json.loads(done.stdout)

@@ -1,17 +1,17 @@
-"""Our training loop beside the textbook's and beside gradients derived by hand.
+"""Our training loop compared with that of the textbook and with hand-written gradients.
 
     python -m benchmarks.train_loop
 
-Each run is one epoch of training and one validation, timed without start-up
-and loading, in a process of its own (numerics are fixed once a process). All
-start from the same weights and see the same batches. The variants take turns,
-so that a busy machine slows all of them alike.
+Each run is one epoch of training and one validation, timed without start-up and loading,
+in its own process (numerics are fixed for each process). All start from the same weights
+and see the same batches. The variants alternate, so that a busy machine slows all of them
+equally.
 
 - textbook: torchvision's `MNIST` with `ToTensor`, two `DataLoader`s with a
   `SubsetRandomSampler`, `torch.optim.SGD`; PyTorch's own defaults.
 - ours: what stages/train.py runs, with fast and with portable numerics.
 - by hand: the gradient of logistic regression written out, on the same
-  tensors: what is left when no framework stands between.
+  tensors: the cost without a framework.
 """
 
 import argparse
@@ -72,14 +72,14 @@ def run_variant(loop: str, kind: str) -> dict[str, float]:
 
 
 def timed(function: Callable[[], float]) -> tuple[float, float]:
-    """Return the seconds that `function` took, and what it returned."""
+    """Return the seconds that `function` took, and its result."""
     start = time.perf_counter()
     value = function()
     return time.perf_counter() - start, value
 
 
 def textbook(kind: str) -> tuple[float, float]:
-    """The loop of the tutorials, as they write it."""
+    """The loop as tutorials write it."""
     import torch
     from torch import nn
     from torch.nn import functional

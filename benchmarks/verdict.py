@@ -1,18 +1,18 @@
-"""How often the verdict calls a difference where there is none.
+"""How often the verdict reports a difference where there is none.
 
     python -m benchmarks.verdict
 
-Three questions, each answered by a share of trials that should not pass 5 %:
+It prints three shares of trials, which should not exceed 5 %:
 
-- Two models whose right and wrong are swapped at random, image by image.
-- Pairs of models that differ by their seed alone. A paired test takes the two
-  models as fixed, so that this may pass 5 %: the verdict speaks of these two
-  models, and not of their recipes.
-- As many comparisons of five seeds with five other seeds of the same recipe:
-  what `make review SEEDS=5` does, and what speaks of recipes.
+- Two models whose right and wrong predictions are swapped at random, image by image.
+- Pairs of models that differ only in the seed. A paired test takes the two models as
+  fixed, so this share may exceed 5 %: the verdict is about these two models, not about
+  their recipes.
+- Comparisons of five seeds with five other seeds of the same recipe, as
+  `make review SEEDS=5` compares recipes.
 
-The models are small: logistic regression trained for three epochs on 2,000
-images of MNIST, and compared on 10,000 images of its validation set.
+The models are small: logistic regression, trained for three epochs on 2,000 images of
+MNIST and compared on 10,000 validation images.
 """
 
 import argparse
@@ -29,7 +29,7 @@ TRAIN_IMAGES = 2_000
 IMAGES = 10_000
 EPOCHS = 3
 BATCH_SIZE = 100
-SEEDS = 5  # of each side, where recipes are compared
+SEEDS = 5  # of each recipe
 
 
 def right_of_seeds(models: int, lr: float) -> NDArray[np.bool_]:
@@ -58,7 +58,7 @@ def right_of_seeds(models: int, lr: float) -> NDArray[np.bool_]:
 
 
 def swapped(right: NDArray[np.bool_], trials: int, generator: np.random.Generator) -> int:
-    """Count the differences called when two models are swapped at random, image by image."""
+    """Count the differences reported when two models are swapped at random, image by image."""
     differing = int((right[0] != right[1]).sum())
     called = 0
     for fixed in generator.binomial(differing, 0.5, trials).tolist():
@@ -68,7 +68,7 @@ def swapped(right: NDArray[np.bool_], trials: int, generator: np.random.Generato
 
 
 def by_pairs(right: NDArray[np.bool_]) -> int:
-    """Count the differences called between models 0 and 1, 2 and 3, and so on."""
+    """Count the differences reported between models 0 and 1, 2 and 3, and so on."""
     called = 0
     for before, after in zip(right[::2], right[1::2], strict=True):
         fixed, broken = int((after & ~before).sum()), int((before & ~after).sum())
@@ -77,7 +77,7 @@ def by_pairs(right: NDArray[np.bool_]) -> int:
 
 
 def by_recipes(right: NDArray[np.bool_], trials: int, generator: np.random.Generator) -> int:
-    """Count the differences called between five seeds and five other ones."""
+    """Count the differences reported between five seeds and five other ones."""
     called = 0
     for _ in range(trials):
         drawn = right[generator.permutation(len(right))[: 2 * SEEDS]].astype(np.int8)

@@ -1,4 +1,4 @@
-"""What the benchmarks train: the data and our loop, as stages/train.py sets them up.
+"""The data and the training loop of the benchmarks, as stages/train.py sets them up.
 
 Imports torch, so a benchmark imports this after it has pinned its numerics.
 """
@@ -42,13 +42,13 @@ def start(
     """Build a model and its training.
 
     Args:
-        data: on the CPU; for the shape of the images, the number of classes, and
-            to standardize by, if the settings say so.
+        data: on the CPU; for the shape of the images, the number of classes, and the
+            standardization, if the settings ask for it.
         kind: of numerics; `numerics.pin` was called with it and with `threads`.
         threads: how many compute; None means one for each processor.
-        model: what differs from the section `model` of params.yaml.
-        train: what differs from its section `train`.
-        processes: those that train the model together, this one among them.
+        model: overrides of the section `model` of params.yaml.
+        train: overrides of its section `train`.
+        processes: those that train the model together, including this one.
     """
     given = params.check()
     model_settings = given.model.model_copy(update=model)

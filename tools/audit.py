@@ -1,8 +1,8 @@
-"""Asks for known vulnerabilities of all packages that are pinned, the optional ones too.
+"""Looks up all pinned packages, optional ones too, among known vulnerabilities.
 
-The asking is done by pip-audit of the Python Packaging Authority, which uv runs
-in an environment of its own. It calls it a success when it could look up no
-package at all, so what it did not look up is counted here as not audited.
+uv runs pip-audit, of the Python Packaging Authority, in an environment of its own.
+pip-audit succeeds even if it could look up no package at all, so packages that it
+skipped are counted here as not audited.
 """
 
 import json
@@ -24,25 +24,27 @@ def main() -> None:
 
     Raises:
         PipelineError: some have one; names each with its version and its fix.
-        SetupError: the database could not be asked, or not about every package.
+        SetupError: the database could not be reached, or some packages were not looked up.
     """
     try:
         done = subprocess.run(COMMAND, capture_output=True, text=True)
     except FileNotFoundError:
-        raise SetupError("uv is not installed", todo="make audit, which has it") from None
+        raise SetupError(
+            "uv is not installed", todo="run make audit: its environment has uv"
+        ) from None
     try:
         packages = json.loads(done.stdout)["dependencies"]
     except (ValueError, KeyError, TypeError):
         raise SetupError(
-            "pip-audit could not ask for known vulnerabilities",
+            "pip-audit could not look up known vulnerabilities",
             found="\n".join(done.stderr.strip().splitlines()[-3:]) or "nothing printed",
             todo="run it again with a network; nothing is known about the packages until then",
         ) from None
-    print(judged(packages))
+    print(summary(packages))
 
 
-def judged(packages: list[dict[str, Any]]) -> str:
-    """Say what pip-audit found.
+def summary(packages: list[dict[str, Any]]) -> str:
+    """Summarize what pip-audit found.
 
     Args:
         packages: the `dependencies` of its report.

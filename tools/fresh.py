@@ -1,12 +1,12 @@
-"""Says from git alone whether dvc.lock and metrics/ belong to the code and the parameters.
+"""Checks, from git alone, whether dvc.lock and metrics/ belong to the code and the parameters.
 
     python -m tools.fresh              the working tree
     python -m tools.fresh main         any commit
 
-Reads:  dvc.yaml, dvc.lock, and of what they name the files that lie in git
+Reads:  dvc.yaml, dvc.lock, and the files in git that they name
 Writes: nothing
 
-Exits with 0 if all is current, 1 if something is stale, 2 if it cannot tell.
+Exits with 0 if nothing is stale, 1 if something is, 2 if it cannot tell.
 """
 
 import argparse

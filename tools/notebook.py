@@ -1,7 +1,7 @@
-"""Runs notebooks/explore.ipynb from its start and writes it back with what it showed.
+"""Runs notebooks/explore.ipynb from the start and saves it with its outputs.
 
-Nothing is kept of when, where and with which Python it ran, so that a rerun
-gives the same file, and a change of it says what changed.
+The file records neither when nor where nor with which Python it ran, so a rerun
+gives the same file, and its diff shows only what changed.
 """
 
 import os
@@ -18,9 +18,9 @@ from core.pipeline.errors import SetupError
 from core.pipeline.runner import run
 
 NOTEBOOK = Path("notebooks/explore.ipynb")
-SECONDS = 600  # that a cell may take: it takes a few, but not on a machine that is busy
+SECONDS = 600  # that a cell may take: a few on a quiet machine, many on a busy one
 
-# What a notebook has to say of the language it is written in.
+# What the notebook format requires.
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -30,7 +30,7 @@ METADATA = {
 def main() -> None:
     """Run the notebook, and replace it if all of its cells ran."""
     files.write_text(NOTEBOOK, executed(NOTEBOOK, folder=NOTEBOOK.parent))
-    print(f"{NOTEBOOK} ran, and holds what it showed")
+    print(f"{NOTEBOOK} ran; its outputs are saved")
 
 
 def executed(notebook: Path, *, folder: Path) -> str:
@@ -53,12 +53,12 @@ def executed(notebook: Path, *, folder: Path) -> str:
             resources={"metadata": {"path": str(folder)}},
         )
         kernel = client.create_kernel_manager()
-        # No kernel that anybody installed, so this Python's own.
+        # Without installed kernels, Jupyter starts one of this Python.
         kernel.kernel_spec_manager = KernelSpecManager(kernel_dirs=[])
         kernel.connection_file = str(Path(private) / "kernel.json")
         kernel.transport_encryption = "required"  # others on this machine could listen
         try:
-            # Without what the user has IPython do at its start.
+            # Without the user's own startup files of IPython.
             client.execute(env={**os.environ, "IPYTHONDIR": private})
         except CellExecutionError as error:
             raise SetupError(

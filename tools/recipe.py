@@ -1,12 +1,12 @@
-"""Runs a recipe of recipes/ as an experiment, and says what it reaches.
+"""Runs a recipe of recipes/ as an experiment and prints its accuracy.
 
     python -m tools.recipe                          lists the recipes
     python -m tools.recipe cnn-mnist --seeds 5
     python -m tools.recipe cnn-mnist train.epochs=20
 
-A recipe is a few knobs, laid over params.yaml. Each seed becomes an ordinary
-experiment of DVC that bears the name of the recipe, and one that ran before is
-not run again. Nothing in this folder changes: `dvc exp apply` takes what is liked.
+A recipe is a few parameters that override those of params.yaml. Each seed becomes an
+ordinary DVC experiment named after the recipe; one that ran before is not run again.
+The working tree does not change: `dvc exp apply` applies a result.
 """
 
 import argparse
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     parser.add_argument("name", nargs="?", metavar="NAME", help="of a file in recipes/")
     parser.add_argument(
-        "settings", nargs="*", metavar="KNOB=VALUE", help="other than in the recipe"
+        "settings", nargs="*", metavar="PARAMETER=VALUE", help="override the recipe"
     )
     run_experiments.add_arguments(parser)
 
@@ -40,7 +40,7 @@ def main(
     force: bool,
     ray: str | None,
 ) -> None:
-    """Run what has not been run yet, and print what the recipe reaches."""
+    """Run what has not been run yet, and print the recipe's accuracy."""
     if name is None:
         print(listing())
         return
@@ -49,7 +49,7 @@ def main(
     planned = grid.plan(settings, seeds, PARAMS_FILE, [name])
     if len({each.recipe for each in planned}) > 1:
         raise ParamsError(
-            "a recipe runs with one value a knob",
+            "a recipe runs with one value for each parameter",
             found=" ".join(settings),
             todo="choose one by validation: "
             + shlex.join(["python", "-m", "tools.compare", "--recipes", name, *settings]),
@@ -74,15 +74,15 @@ def main(
 
 
 def listing() -> str:
-    """List the recipes, each with what it says of itself."""
+    """List the recipes, each with its description."""
     names = recipe_files.names()
     width = max(map(len, names), default=0)
-    lines = [f"{name:<{width}}  {recipe_files.about(name)}".rstrip() for name in names]
+    lines = [f"{name:<{width}}  {recipe_files.description(name)}".rstrip() for name in names]
     return "\n".join([*lines, "", "next  python -m tools.recipe NAME --seeds 5"])
 
 
 def table(results: Sequence[Result], test_accuracies: Sequence[float]) -> str:
-    """Write what a recipe reaches.
+    """Write the accuracy of a recipe as a table.
 
     Args:
         results: of its experiments, at least one.

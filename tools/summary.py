@@ -1,7 +1,7 @@
-"""Prints what the last rebuild found: `make repro` ends with it.
+"""Prints the results of the last rebuild: `make repro` ends with it.
 
 Reads: metrics/evaluate.json and metrics/test.json; and all outputs, to compare
-them with dvc.lock: DVC may have got one from its cache that rotted there.
+them with dvc.lock: DVC may have restored one that was corrupted in its cache.
 """
 
 import json

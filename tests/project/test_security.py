@@ -188,7 +188,7 @@ def renamed(found: Result, name: str) -> Result:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
-def test_names_of_recipes_and_knobs_add_no_element_to_a_comparison(name: str) -> None:
+def test_names_of_recipes_and_parameters_add_no_element_to_a_comparison(name: str) -> None:
     def page(name: str) -> Elements:
         found = [renamed(each, name) for each in WORSE]
         failed = Divergence(DIVERGED[0].experiment, f"error: {name}")

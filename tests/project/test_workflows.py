@@ -109,7 +109,7 @@ def test_a_branch_with_a_stale_lock_is_reviewed_and_fails(origin: Project, tmp_p
     }
     summary = (tmp_path / "summary.md").read_text(encoding="utf-8")
     assert summary.startswith("**Worse: of these two models, the new one is right less often.**")
-    assert "not committed are: dvc.lock, metrics/calibration.csv" in summary
+    assert "Not committed: dvc.lock, metrics/calibration.csv" in summary
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.name)

@@ -16,8 +16,8 @@ from core.pipeline import provenance
 from core.training import models, weights
 from tests.support import knobs
 from tests.support.project import MIRROR, ROOT
-from tools.predict.loaded_model import Trained
-from tools.predict.preparation import MAKINGS
+from tools.predict.loaded_model import LoadedModel
+from tools.predict.preparation import PREPROCESSING
 
 TRAINED_ON = 10_000  # images
 
@@ -35,7 +35,7 @@ def mnist(kind: str, count: int) -> tuple[Images, Labels]:
 
 
 @cache
-def of_digits() -> Trained:
+def of_digits() -> LoadedModel:
     """Logistic regression after three passes over some of MNIST: right nine times in ten."""
     images, labels = (torch.tensor(part[:TRAINED_ON]) for part in mnist("train", 60_000))
     network = models.build(knobs.model("logistic_regression"), (28, 28, 1), 10)
@@ -45,8 +45,8 @@ def of_digits() -> Trained:
         loss = torch.nn.functional.cross_entropy(network(images[batch]), labels[batch])
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-    return Trained(
-        "logistic_regression", "mnist", class_names.DIGITS, MAKINGS["mnist"], network.eval()
+    return LoadedModel(
+        "logistic_regression", "mnist", class_names.DIGITS, PREPROCESSING["mnist"], network.eval()
     )
 
 

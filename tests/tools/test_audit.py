@@ -10,7 +10,7 @@ import pytest
 
 from core.pipeline.errors import PipelineError, SetupError
 from tests.support.project import ROOT
-from tools.audit import judged
+from tools.audit import summary
 
 GOOD = {"name": "numpy", "version": "2.0.0", "vulns": []}
 BAD = {
@@ -26,12 +26,12 @@ SKIPPED = {"name": "torch", "skip_reason": "Dependency not found on PyPI: torch 
 
 def test_packages_without_a_known_vulnerability_are_counted() -> None:
     packages = "no known vulnerability in the 2 packages of requirements-extras.lock"
-    assert judged([GOOD, GOOD]) == packages
+    assert summary([GOOD, GOOD]) == packages
 
 
 def test_each_vulnerability_is_named_with_its_fix() -> None:
     with pytest.raises(PipelineError) as caught:
-        judged([GOOD, BAD, SKIPPED])
+        summary([GOOD, BAD, SKIPPED])
     assert str(caught.value) == (
         "2 known vulnerabilities in requirements-extras.lock\n"
         "  found:    jinja2 2.4.1: PYSEC-2019-217, fixed in 2.10.1\n"
@@ -52,7 +52,7 @@ def test_packages_that_were_not_looked_up_are_not_called_safe(
     packages: list[dict[str, object]], what: str
 ) -> None:
     with pytest.raises(SetupError, match=what):
-        judged(packages)
+        summary(packages)
 
 
 @pytest.mark.skipif(not shutil.which("uvx"), reason="needs uv, which make installs")

@@ -228,14 +228,14 @@ def project(built: Project, tmp_path_factory: pytest.TempPathFactory) -> Project
     return project
 
 
-def test_what_can_not_run_is_refused_before_anything_runs(project: Project) -> None:
+def test_what_cannot_run_is_refused_before_anything_runs(project: Project) -> None:
     several = project.run(*RECIPE, "tiny-mlp", "train.lr=0.1,0.2")
-    assert several.stderr.startswith("error: a recipe runs with one value a knob\n")
+    assert several.stderr.startswith("error: a recipe runs with one value for each parameter\n")
     assert several.stderr.endswith(
         "choose one by validation: python -m tools.compare --recipes tiny-mlp train.lr=0.1,0.2\n"
     )
     wrong = project.run(*RECIPE, "tiny-mlp", "--seeds", "2", "train.lr=-1")
-    assert wrong.stderr.startswith("error: an experiment with train.lr=-1 train.seed=1 can not run")
+    assert wrong.stderr.startswith("error: an experiment with train.lr=-1 train.seed=1 cannot run")
     assert [several.returncode, wrong.returncode] == [1, 1]
     assert not (project.folder / ".dvc/tmp/compare").exists()
 
@@ -310,7 +310,7 @@ def test_what_a_machine_lacks_is_told_once_for_all_seeds(
 
 
 @pytest.mark.slow
-def test_a_data_set_that_was_placed_by_hand_is_found_and_its_diverged_training_is_an_error(
+def test_local_data_files_are_found_and_a_diverged_training_is_an_error(
     project: Project,
 ) -> None:
     mirror = project.folder / "data/mirror"

@@ -1,15 +1,15 @@
-"""Runs the pipeline with several values of its knobs and compares what comes out.
+"""Runs the pipeline with several values of its parameters and compares the results.
 
     python -m tools.compare train.lr=0.001,0.01,0.1 --seeds 3
     python -m tools.compare --recipes mlp-mnist,cnn-mnist --seeds 5
 
-Every combination becomes an ordinary experiment of DVC, named by what varies.
-One that ran before, from the same code and parameters, is not run again: a call
-that was interrupted goes on where it stopped. What stands in the working tree
-when the call begins is what runs, committed or not.
+Every combination becomes an ordinary DVC experiment, named after the parameters that
+vary. One that ran before, from the same code and parameters, is not run again: an
+interrupted comparison continues where it stopped. The experiments run the working
+tree as it is at the start, committed or not.
 
-Writes: reports/compare.html, the charts and the table, on one page that needs
-        no network; reports/compare.md and compare.png, the same for elsewhere
+Writes: reports/compare.html, charts and table on one page that needs no network;
+        reports/compare.md and compare.png, the same for other places
 """
 
 import argparse
@@ -33,10 +33,10 @@ PICTURE = Path("reports/compare.png")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     parser.add_argument(
-        "settings", nargs="*", metavar="KNOB=VALUE,VALUE,...", help="as of dvc exp run -S"
+        "settings", nargs="*", metavar="PARAMETER=VALUE,VALUE,...", help="as of dvc exp run -S"
     )
     parser.add_argument(
-        "--recipes", metavar="NAME,NAME,...", help="start from these, of recipes/, in turn"
+        "--recipes", metavar="NAME,NAME,...", help="compare these files of recipes/"
     )
     run_experiments.add_arguments(parser)
 
@@ -53,7 +53,7 @@ def main(
     if not settings and not seeds and not recipes:
         raise SetupError(
             "there is nothing to compare",
-            todo="name a knob (train.lr=0.01,0.1), --recipes, or --seeds 3",
+            todo="name a parameter (train.lr=0.01,0.1), --recipes, or --seeds 3",
         )
     root = Path.cwd()
     snapshot = store.take_snapshot(root)
@@ -70,7 +70,7 @@ def main(
 
 
 def call(settings: list[str], recipes: str | None, seeds: int | None) -> str:
-    """Write the command that makes this comparison."""
+    """Return the command of this comparison."""
     words = [
         "python",
         "-m",

@@ -1,7 +1,7 @@
-"""Draws a comparison: specifications of Vega-Lite, which the page and the picture share.
+"""Draws a comparison: Vega-Lite specifications for the page and the picture.
 
-Colours go from dark to light in the order of the recipes (viridis, which is
-told apart without seeing red or green), and every mark says its numbers.
+Colours go from dark to light in the order of the recipes (viridis, which colour-blind
+readers can tell apart), and every mark shows its numbers in a tooltip.
 """
 
 import math
@@ -15,7 +15,7 @@ Spec = dict[str, Any]
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 HEIGHT = 280  # pixels
 
-# What differs on light and dark paper. Viridis loses the end that would vanish.
+# Colours on a light and a dark background. Viridis loses the end that would be invisible.
 THEMES: dict[str, Spec] = {
     "light": {
         "ink": "#1c1917", "faint": "#57534e", "line": "#d6d3d1", "alarm": "#c2410c",
@@ -33,7 +33,7 @@ CROSS = "M-0.5,-0.5L0.5,0.5M-0.5,0.5L0.5,-0.5"
 
 
 class Measure(NamedTuple):
-    """What is drawn: its name in the results, and the title of its chart."""
+    """A measure of a chart: its name in the results, and the title."""
 
     name: str
     title: str
@@ -46,15 +46,15 @@ LOSS = Measure("loss", "Validation loss (nats)")
 def specs(comparison: Comparison) -> dict[str, Spec]:
     """Draw the four charts of a comparison, by name."""
     return {
-        "accuracy": by_knob(comparison, ACCURACY),
-        "loss": by_knob(comparison, LOSS),
+        "accuracy": by_parameter(comparison, ACCURACY),
+        "loss": by_parameter(comparison, LOSS),
         "accuracy-curves": learning_curves(comparison, ACCURACY),
         "loss-curves": learning_curves(comparison, LOSS),
     }
 
 
 def config(theme: str) -> Spec:
-    """Return the look of the charts on light or dark paper."""
+    """Return the style of the charts on a light or dark background."""
     chosen = THEMES[theme]
     return {
         "background": "transparent",
@@ -80,19 +80,19 @@ def config(theme: str) -> Spec:
         },
         "title": {"color": chosen["ink"], "fontSize": 15, "anchor": "start", "offset": 12},
         "range": {"ordinal": {"scheme": "viridis", "extent": chosen["extent"]}},
-        # Of what has no colour of a recipe: the line that joins the means, and
-        # the crosses of what diverged.
+        # Marks without the colour of a recipe: the line that joins the means, and
+        # the crosses of diverged runs.
         "line": {"color": chosen["faint"]},
         "point": {"color": chosen["alarm"]},
     }
 
 
-def by_knob(comparison: Comparison, measure: Measure) -> Spec:
-    """Draw one measure against the knob that varies: every run, mean and deviation."""
-    knob = _axis_knob(comparison)
+def by_parameter(comparison: Comparison, measure: Measure) -> Spec:
+    """Draw one measure against the parameter that varies: every run, mean and deviation."""
+    parameter = _axis_parameter(comparison)
     finished = [recipe for recipe in _in_order(comparison) if recipe.results]
     runs = [
-        _named(recipe, knob)
+        _named(recipe, parameter)
         | {"seed": result.experiment.seed, measure.name: getattr(result, measure.name)}
         for recipe in finished
         for result in recipe.results
@@ -103,17 +103,17 @@ def by_knob(comparison: Comparison, measure: Measure) -> Spec:
         mean, deviation = mean_and_deviation(values)
         spread = deviation or 0.0
         means.append(
-            _named(recipe, knob)
+            _named(recipe, parameter)
             | {"mean": mean, "deviation": deviation, "low": mean - spread, "high": mean + spread}
             | {"runs": len(values)}
         )
     diverged = [
-        _named(recipe, knob) | {"seed": each.experiment.seed, "what": _where(each.message)}
+        _named(recipe, parameter) | {"seed": each.experiment.seed, "what": _where(each.message)}
         for recipe in _in_order(comparison)
         for each in recipe.divergences
     ]
 
-    x = _knob_axis(comparison, knob)
+    x = _parameter_axis(comparison, parameter)
     y = _measure_axis()
     colour = _colour(comparison, legend=False)
     tooltip = [{"field": "recipe"}]
@@ -185,9 +185,9 @@ def by_knob(comparison: Comparison, measure: Measure) -> Spec:
 
 
 def learning_curves(comparison: Comparison, measure: Measure) -> Spec:
-    """Draw one measure against the epoch, a line a recipe, the mean over its seeds.
+    """Draw one measure against the epoch: a line for each recipe, the mean over its seeds.
 
-    From epoch 1: beside the untrained model all others would be one line.
+    From epoch 1, because the values of epoch 0 would compress all others into one line.
     """
     values = [
         {"recipe": _label(recipe), "epoch": row["epoch"], measure.name: row[f"val_{measure.name}"]}
@@ -227,7 +227,7 @@ def learning_curves(comparison: Comparison, measure: Measure) -> Spec:
 
 
 def side_by_side(charts: dict[str, Spec], *, width: int) -> Spec:
-    """Put the charts into one specification of a fixed size, two a row."""
+    """Put the charts into one specification of a fixed size, two in a row."""
     sized = [
         {key: value for key, value in spec.items() if key not in ("$schema", "autosize")}
         | {"width": width}
@@ -285,18 +285,18 @@ def _colour(comparison: Comparison, *, legend: bool) -> Spec:
     return {"color": encoding}
 
 
-def _axis_knob(comparison: Comparison) -> str:
-    """Return the knob of the horizontal axis: the first that varies."""
-    for knob in comparison.knobs:
-        if len({repr(recipe.settings[knob]) for recipe in comparison.recipes}) > 1:
-            return knob
-    return comparison.knobs[0] if comparison.knobs else ""
+def _axis_parameter(comparison: Comparison) -> str:
+    """Return the parameter of the horizontal axis: the first that varies."""
+    for parameter in comparison.parameters:
+        if len({repr(recipe.settings[parameter]) for recipe in comparison.recipes}) > 1:
+            return parameter
+    return comparison.parameters[0] if comparison.parameters else ""
 
 
-def _knob_axis(comparison: Comparison, knob: str) -> Spec:
-    """Choose the scale of a knob: logarithmic where its values span a factor of ten."""
-    values = [recipe.settings[knob] for recipe in comparison.recipes] if knob else []
-    axis: Spec = {"field": "at", "title": knob or None}
+def _parameter_axis(comparison: Comparison, parameter: str) -> Spec:
+    """Choose the scale of a parameter: logarithmic where its values span a factor of ten."""
+    values = [recipe.settings[parameter] for recipe in comparison.recipes] if parameter else []
+    axis: Spec = {"field": "at", "title": parameter or None}
     numbers = [value for value in values if _is_number(value)]
     if not values or len(numbers) < len(values):
         return axis | {"type": "ordinal", "sort": None, "axis": {"labelAngle": 0}}
@@ -306,10 +306,10 @@ def _knob_axis(comparison: Comparison, knob: str) -> Spec:
         "values": different,
         "grid": False,
         "labelOverlap": True,
-        "labelExpr": "'' + datum.value",  # as it is: Vega would round it by the others
+        "labelExpr": "'' + datum.value",  # unrounded
     }
     if different[0] > 0 and different[-1] >= 10 * different[0]:
-        # Air beside the outermost points, and no ticks between the values.
+        # Space beside the outermost points, and no ticks between the values.
         low, high = different[0] / 1.5, different[-1] * 1.5
         axis["scale"] = {"type": "log", "domain": [low, high], "nice": False}
     else:
@@ -321,10 +321,10 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _named(recipe: Recipe, knob: str) -> Spec:
-    """What every mark of a recipe knows: its name, its place, and its other knobs."""
-    at = recipe.settings[knob] if knob else recipe.name
-    others = {key: value for key, value in recipe.settings.items() if key != knob}
+def _named(recipe: Recipe, parameter: str) -> Spec:
+    """Fields of every mark of a recipe: its name, its position, and its other parameters."""
+    at = recipe.settings[parameter] if parameter else recipe.name
+    others = {key: value for key, value in recipe.settings.items() if key != parameter}
     return {
         "recipe": _label(recipe),
         "at": at if _is_number(at) else written(at),
@@ -337,7 +337,7 @@ def _label(recipe: Recipe) -> str:
 
 
 def _short(comparison: Comparison) -> list[str]:
-    return [knob.rpartition(".")[2] for knob in comparison.knobs]
+    return [parameter.rpartition(".")[2] for parameter in comparison.parameters]
 
 
 def _in_order(comparison: Comparison) -> list[Recipe]:

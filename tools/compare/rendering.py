@@ -1,4 +1,4 @@
-"""Tells a comparison as a page, as Markdown, as a picture, and in the terminal."""
+"""Writes a comparison as a page, as Markdown, as a picture, and for the terminal."""
 
 import json
 from pathlib import Path
@@ -12,12 +12,12 @@ from tools.experiments.grid import written
 from tools.experiments.ranking import LEVEL, Comparison, Recipe, with_deviation
 
 TEMPLATE = Path("tools/compare/page.html.j2")
-VEGA_LITE = "6.4"  # of those that vl-convert brings along
+VEGA_LITE = "6.4"  # one of the versions in vl-convert
 PICTURE_WIDTH = 400  # pixels of each chart
 NAMED = 2  # how many recipes a sentence names
 
-# Runs in the page once Vega is there: draws each chart, and again when the
-# reader's system turns dark or light.
+# Runs in the page after Vega has loaded: draws each chart, and again when the reader's
+# system changes between dark and light.
 DRAW = """
 const facts = JSON.parse(document.getElementById("charts").textContent);
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
@@ -34,7 +34,7 @@ draw();
 
 
 def page(comparison: Comparison, command: str) -> str:
-    """Write a page that holds its data, its charts and the program that draws them."""
+    """Write a page that contains its data, its charts and the program that draws them."""
     facts = {
         "specs": charts.specs(comparison),
         "config": {theme: charts.config(theme) for theme in charts.THEMES},
@@ -47,14 +47,14 @@ def page(comparison: Comparison, command: str) -> str:
         method=method(comparison),
         header=header(comparison),
         rows=[row(comparison, recipe) for recipe in comparison.recipes],
-        # < ends a script, so none may stand in it.
+        # A < could end the script.
         facts=json.dumps(facts, allow_nan=False).replace("<", "\\u003c"),
         program=vl_convert.javascript_bundle(DRAW, vl_version=VEGA_LITE),
     )
 
 
 def picture(comparison: Comparison) -> bytes:
-    """Draw the charts as a PNG on light paper."""
+    """Draw the charts as a PNG on a light background."""
     spec: dict[str, Any] = charts.side_by_side(charts.specs(comparison), width=PICTURE_WIDTH)
     spec["config"] = charts.config("light") | {"background": "white"}
     spec["padding"] = 16
@@ -65,7 +65,7 @@ def picture(comparison: Comparison) -> bytes:
 def markdown(comparison: Comparison, command: str) -> str:
     """Write the table and how to read it."""
     rows = [header(comparison), *(row(comparison, each) for each in comparison.recipes)]
-    left = len(comparison.knobs) or 1
+    left = len(comparison.parameters) or 1
     lines = ["| " + " | ".join(cells) + " |" for cells in rows]
     lines.insert(1, "|" + "|".join(["---"] * left + ["--:"] * (len(rows[0]) - left)) + "|")
     paragraphs = [verdict(comparison), "\n".join(lines), method(comparison), f"    {command}"]
@@ -85,12 +85,12 @@ def text(comparison: Comparison) -> str:
 
 def header(comparison: Comparison) -> list[str]:
     """Name the columns of the table."""
-    names = comparison.knobs or ["recipe"]
+    names = comparison.parameters or ["recipe"]
     return [*names, "val accuracy", "val loss", "behind", "p"]
 
 
 def row(comparison: Comparison, recipe: Recipe) -> list[str]:
-    """Write what is known of a recipe, a text for each column."""
+    """Write the row of a recipe, a text for each column."""
     names = [written(value) for value in recipe.settings.values()] or [recipe.name]
     accuracy = loss = behind = p = "–"
     if recipe.results:
@@ -111,7 +111,7 @@ def row(comparison: Comparison, recipe: Recipe) -> list[str]:
 
 
 def verdict(comparison: Comparison) -> str:
-    """Say in a sentence or two which recipe is best, and how sure that is."""
+    """Say in one or two sentences which recipe is best, and how certain that is."""
     best = comparison.best
     if best is None:
         return "No recipe finished with every seed, so none is called the best."

@@ -1,9 +1,9 @@
-"""Checkouts of their own, in which experiments run one after the other: `dvc repro`.
+"""Temporary checkouts, each of which runs one experiment after another by `dvc repro`.
 
-They share git's objects and DVC's cache with the repository; nobody's working tree
-is touched. `dvc exp run --temp` would do as well, but makes a checkout for each
-experiment, which costs a third more processor time, and while it starts it
-stashes the user's changes away. DVC's queue is known to hang.
+They share git's objects and DVC's cache with the repository and leave the user's
+working tree alone. `dvc exp run --temp` creates a checkout for each experiment, which
+takes a third more processor time, and stashes the user's changes while it starts.
+DVC's queue is known to hang.
 """
 
 import os
@@ -27,9 +27,9 @@ from tools.experiments.preloaded import preloaded
 from tools.experiments.store import Outcome, Snapshot
 from tools.repository import git
 
-DIVERGED = "error: the training diverged"  # how core.training.loop begins to say it
-TRAINED = "Running stage 'train':"  # how DVC says it, where it takes nothing from its cache
-MIRRORS = "data/mirror"  # its folders are ignored but for what is bundled
+DIVERGED = "error: the training diverged"  # how the message of core.training.loop begins
+TRAINED = "Running stage 'train':"  # what DVC prints unless it restores the stage from its cache
+MIRRORS = "data/mirror"  # git ignores its folders, except the bundled one
 POLL_SECONDS = 0.02
 
 
@@ -44,19 +44,19 @@ class Run:
     started: float = field(default_factory=time.monotonic)
 
     def ended(self) -> bool:
-        """Say whether it has ended by itself."""
+        """Say whether it has ended."""
         return self.process.poll() is not None
 
     def stop(self) -> None:
-        """End every process of it. What it was doing goes with its checkout."""
+        """Kill all of its processes. Partial results are removed with the checkout."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
     def outcome(self) -> Outcome:
-        """Return how it ended. Its log stays only if it failed."""
+        """Return how it ended. The log is kept only if it failed."""
         seconds = time.monotonic() - self.started
-        self.stop()  # a stage outlives a DVC that was killed
+        self.stop()  # a stage survives a killed DVC
         text = self.log.read_text(encoding="utf-8", errors="replace")
         if self.process.returncode == 0:
             self.log.unlink()
@@ -69,7 +69,7 @@ class Run:
 
 
 class Checkout:
-    """A working tree with its own lock, made when the first experiment starts in it.
+    """A working tree with its own lock, created when the first experiment starts in it.
 
     Args:
         root: of the repository that it shares everything else with.
@@ -88,7 +88,7 @@ class Checkout:
         Args:
             experiment: what runs.
             python: the folder of the `python` that runs it.
-            log: where what it prints goes.
+            log: the file that its output is written to.
         """
         if not self.folder.exists():
             self._check_out()
@@ -103,7 +103,7 @@ class Checkout:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                process_group=0,  # to be stopped as one, and no Ctrl-C of the terminal
+                process_group=0,  # killed as a group; Ctrl-C in the terminal does not reach it
             )
         return Run(self.folder, experiment, process, log)
 
@@ -114,19 +114,19 @@ class Checkout:
         )
         git.run("checkout", "--quiet", "--detach", self.snapshot.commit, cwd=self.folder)
         _share_cache(self.root, self.folder)
-        for name in placed_by_hand(self.root):
+        for name in local_data_files(self.root):
             (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
             (self.folder / name).symlink_to(self.root / name)
 
     def _environment(self, python: Path, experiment: Experiment) -> dict[str, str]:
-        """What the processes of an experiment find in their environment."""
+        """Return the environment of the processes of an experiment."""
         inherited = _inherited()
         return {
             **inherited,
             "PATH": f"{python}{os.pathsep}{inherited.get('PATH', '')}",  # `python` of dvc.yaml
             "DVC_NO_ANALYTICS": "1",
-            "DVC_SITE_CACHE_DIR": str(self.folder / ".dvc/tmp/site"),  # goes with the checkout
-            "DVC_EXP_NAME": experiment.name,  # as DVC itself tells its experiments
+            "DVC_SITE_CACHE_DIR": str(self.folder / ".dvc/tmp/site"),  # removed with the checkout
+            "DVC_EXP_NAME": experiment.name,  # as DVC sets it
             "DVC_EXP_BASELINE_REV": self.snapshot.baseline,
         }
 
@@ -142,8 +142,8 @@ def _share_cache(root: Path, folder: Path) -> None:
         settings.update(local)
 
 
-def placed_by_hand(root: Path) -> list[str]:
-    """Return the files of data sets that were placed by hand, and that git ignores."""
+def local_data_files(root: Path) -> list[str]:
+    """Return the local files of data sets, which git ignores."""
     ignored = ("--others", "--ignored", "--exclude-standard", "-z", "--", MIRRORS)
     listed = git.run("ls-files", *ignored, cwd=root)
     return [os.fsdecode(name) for name in listed.split(b"\0") if name]
@@ -151,10 +151,10 @@ def placed_by_hand(root: Path) -> list[str]:
 
 @contextmanager
 def python_for(kernels: str) -> Iterator[Path]:
-    """Offer the folder of the `python` to run experiments with: this one, or a quick one.
+    """Yield the folder of the `python` that runs experiments: this one, or a preloaded one.
 
-    Only portable numerics are known before a stage reads its params.yaml, and
-    have no threads or devices that a copy of a process could not take over.
+    Only portable numerics can be preloaded: they are known before a stage reads its
+    params.yaml, and have no threads or devices that a forked process would lose.
 
     Args:
         kernels: `portable` or `fast`, the numerics of the experiments.
@@ -168,13 +168,13 @@ def python_for(kernels: str) -> Iterator[Path]:
 
 
 def _inherited() -> dict[str, str]:
-    """The environment of this process, without what would lead git and DVC elsewhere."""
+    """Return the environment without the variables that redirect git and DVC."""
     environment = git.undirected(os.environ)
     return {name: value for name, value in environment.items() if not name.startswith("DVC_")}
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder, even while a process that was stopped still ends in it."""
+    """Remove a folder, even while a killed process is still ending in it."""
     for _ in range(50):
         shutil.rmtree(folder, ignore_errors=True)
         if not folder.exists():
@@ -184,7 +184,7 @@ def remove(folder: Path) -> None:
 
 
 def changed_files(folder: Path) -> dict[str, bytes | None]:
-    """Read the files that git keeps and that a run left changed; None for one it removed."""
+    """Read the tracked files that a run changed; None for one that it removed."""
     git.run("add", "--all", cwd=folder)
     listed = git.run("diff", "--cached", "--name-only", "--no-renames", "-z", "HEAD", cwd=folder)
     names = [os.fsdecode(name) for name in listed.split(b"\0") if name]
@@ -194,10 +194,10 @@ def changed_files(folder: Path) -> dict[str, bytes | None]:
 
 
 def _problem(log: str, status: int) -> str:
-    """Find in the output of a run why it failed."""
+    """Return from the output of a run why it failed."""
     if status < 0:
         return f"it was killed by {signal.Signals(-status).name}"
-    # A stage's own words, as core.pipeline.runner prints them, or else those of DVC.
+    # The message of a stage, as core.pipeline.runner prints it, or else of DVC.
     told = re.findall(r"^error: .*(?:\n  \w+: .*(?:\n {12}.*)*)*", log, re.MULTILINE)
     if told:
         return str(told[-1])

@@ -22,23 +22,23 @@ class Executor(Protocol):
     """Runs experiments, several at once if it can."""
 
     def how(self, experiments: Sequence[Experiment]) -> str:
-        """Say how many of these it runs at once, or where: `2 at a time`."""
+        """Describe how it runs these: `2 at a time`."""
 
     def run(
         self, experiments: Sequence[Experiment], snapshot: Snapshot
     ) -> Generator[Outcome, None, None]:
         """Run each experiment from `snapshot` and yield how it ended, as soon as it did.
 
-        What it computed is in DVC's cache by then. Closing the iterator stops what
-        still runs and leaves nothing behind.
+        Its outputs are in DVC's cache by then. Closing the iterator stops running
+        experiments and removes their checkouts.
         """
 
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[Path]:
-    """Hand out an empty folder for checkouts, to one process of a repository at a time.
+    """Yield an empty folder for checkouts, to one process of a repository at a time.
 
-    What a process that was killed left there is removed.
+    Whatever a killed process left there is removed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     checkouts = folder / "checkouts"

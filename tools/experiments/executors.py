@@ -8,7 +8,7 @@ from tools import extra
 from tools.experiments.executor import Executor
 from tools.experiments.local_executor import LocalExecutor
 
-RAY_EXECUTOR = "tools.experiments.ray"  # may be deleted by who has no cluster
+RAY_EXECUTOR = "tools.experiments.ray"  # may be deleted where there is no cluster
 
 
 def chosen(root: Path, jobs: int | None, ray: str | None) -> Executor:

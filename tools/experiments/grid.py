@@ -1,8 +1,8 @@
-"""Makes experiments of `train.lr=0.01,0.1 --seeds 3`: every combination, each with its name.
+"""Plans the experiments of `train.lr=0.01,0.1 --seeds 3`: a named one for each combination.
 
-They start from params.yaml, or from recipes laid over it. Values are read and
-written by DVC's own code, as `dvc exp run -S` does it, and every resulting
-params.yaml is checked before the first experiment starts.
+They start from params.yaml, or from recipes that override it. DVC's own code reads and
+writes the values, as in `dvc exp run -S`, and every resulting params.yaml is checked
+before the first experiment starts.
 """
 
 import difflib
@@ -19,9 +19,9 @@ from core.pipeline.errors import ParamsError
 from core.pipeline.params import Params
 from tools.experiments import recipe_files
 
-SEED = "train.seed"  # what the runs of one recipe differ in
-RECIPE = "recipe"  # the name of a file in recipes/, beside the knobs that were set
-FORM = "knob=value or knob=value,value,..., as in train.lr=0.01,0.1"
+SEED = "train.seed"  # the parameter in which the runs of one recipe differ
+RECIPE = "recipe"  # the name of a file in recipes/, beside the parameters that were set
+FORM = "parameter=value or parameter=value,value,..., as in train.lr=0.01,0.1"
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,14 @@ class Experiment:
     """One run of the pipeline.
 
     Args:
-        name: what DVC lists it under, `lr-0.1-seed-2`.
-        recipe: the name without the seed: what is compared with each other.
-        settings: the value of each knob on the command line but the seed; before
-            them, under `recipe`, the name of the recipe that they were laid over.
+        name: in the lists of DVC, `lr-0.1-seed-2`.
+        recipe: the name without the seed; recipes are compared with each other.
+        settings: the value of each parameter on the command line except the seed; first,
+            under `recipe`, the name of the recipe that they override.
         seed: of the training.
         numerics: `portable` or `fast`.
         processors: how many it can train on at once; None for any number, and
-            for a GPU, beside which nothing else should run.
+            for a GPU, which runs one experiment at a time.
         device: `cpu` or `cuda`.
         params: the whole of its params.yaml.
     """
@@ -54,20 +54,20 @@ class Experiment:
 def plan(
     settings: Sequence[str], seeds: int | None, params_file: Path, recipes: Sequence[str] = ()
 ) -> list[Experiment]:
-    """Make every combination of the recipes, the values in `settings`, and the seeds.
+    """Plan every combination of the recipes, the values in `settings`, and the seeds.
 
     Args:
         settings: `train.lr=0.01,0.1` and the like; the last one varies fastest.
         seeds: how many seeds, from 1 on; None leaves the seed as it is.
-        params_file: what they change.
-        recipes: names of recipes that are laid over it first, in turn.
+        params_file: the file that they override.
+        recipes: names of recipes that override it first, one at a time.
 
     Returns:
         Each combination once, with a name of its own.
 
     Raises:
-        ParamsError: a setting is not understood, names no knob or gives it a
-            value that it can not have; there is no such recipe, or it does.
+        ParamsError: a setting cannot be parsed, names an unknown parameter or has an
+            invalid value; a recipe does not exist or is invalid.
     """
     params.check(params_file)
     if seeds is not None:
@@ -136,7 +136,7 @@ def _choices(setting: str, values: Any) -> list[str]:
         return [override for sweep in get_hydra_sweeps({"p": [setting]}) for override in sweep["p"]]
     except (HydraException, DvcException) as error:
         raise ParamsError(
-            f"{setting} is not understood", expected=FORM, found=str(error).splitlines()[0]
+            f"{setting} cannot be parsed", expected=FORM, found=str(error).splitlines()[0]
         ) from error
 
 
@@ -163,15 +163,15 @@ def _changed(text: bytes, overrides: Sequence[str]) -> tuple[bytes, Params]:
             return file.read_bytes(), params.check(file)
         except ParamsError as error:
             raise ParamsError(
-                f"an experiment with {' '.join(overrides)} can not run",
+                f"an experiment with {' '.join(overrides)} cannot run",
                 found=error.details["found"],
-                todo="mend the values on the command line",
+                todo="fix the values on the command line",
             ) from error
         except DvcException as error:
             raise ParamsError(
-                f"an experiment with {' '.join(overrides)} can not run",
+                f"an experiment with {' '.join(overrides)} cannot run",
                 found=str(error.__cause__ or error).splitlines()[0],
-                todo="mend the values on the command line",
+                todo="fix the values on the command line",
             ) from error
 
 
@@ -180,9 +180,9 @@ def lookup(key: str, values: Any) -> Any:
     found = values
     for part in key.split("."):
         if not (isinstance(found, dict) and part in found):
-            near = difflib.get_close_matches(key, _knobs(values), n=1)
+            near = difflib.get_close_matches(key, _dotted_names(values), n=1)
             raise ParamsError(
-                f"there is no knob {key} in params.yaml",
+                f"there is no parameter {key} in params.yaml",
                 found=f"did you mean {near[0]}?" if near else "",
                 todo="name it as params.yaml does, with its section: train.lr",
             )
@@ -190,18 +190,18 @@ def lookup(key: str, values: Any) -> Any:
     return found
 
 
-def _knobs(values: Any, prefix: str = "") -> list[str]:
+def _dotted_names(values: Any, prefix: str = "") -> list[str]:
     if not isinstance(values, dict):
         return [prefix]
     return [
-        knob
+        parameter
         for key, value in values.items()
-        for knob in _knobs(value, f"{prefix}.{key}" if prefix else str(key))
+        for parameter in _dotted_names(value, f"{prefix}.{key}" if prefix else str(key))
     ]
 
 
 def _short_names(keys: Sequence[str]) -> dict[str, str]:
-    """Name each knob by its last part, or in full where two would be the same."""
+    """Name each parameter by its last part, or in full where two would be the same."""
     last = [key.rpartition(".")[2] for key in keys]
     return {
         key: short if last.count(short) == 1 else key for key, short in zip(keys, last, strict=True)
@@ -209,7 +209,7 @@ def _short_names(keys: Sequence[str]) -> dict[str, str]:
 
 
 def written(value: Any) -> str:
-    """Write a value so that it can be part of a reference of git."""
+    """Write a value so that it can be part of a git reference."""
     if isinstance(value, bool) or value is None:
         text = {True: "true", False: "false", None: "null"}[value]
     elif isinstance(value, float):

@@ -18,7 +18,7 @@ class LocalExecutor:
 
     Args:
         root: of the repository.
-        jobs: how many at a time; None for as many as have processors of their own.
+        jobs: how many at a time; None for as many as the processors allow.
     """
 
     def __init__(self, root: Path, jobs: int | None) -> None:
@@ -26,7 +26,7 @@ class LocalExecutor:
         self.jobs = jobs
 
     def how(self, experiments: Sequence[Experiment]) -> str:
-        """Say how many of these run at once."""
+        """Describe how many of these run at once."""
         return f"{self._jobs(experiments)} at a time"
 
     def run(
@@ -34,7 +34,7 @@ class LocalExecutor:
     ) -> Generator[Outcome, None, None]:
         """Run each experiment from `snapshot` and yield how it ended, as soon as it did.
 
-        The output of one that failed stays in .dvc/tmp/compare/NAME.log.
+        The log of one that failed is kept in .dvc/tmp/compare/NAME.log.
 
         Raises:
             SetupError: another comparison runs in this repository.
@@ -73,7 +73,7 @@ class LocalExecutor:
 
 
 def jobs_that_fit(experiments: Sequence[Experiment]) -> int:
-    """Return how many experiments have processors of their own, even the largest of them."""
+    """Return how many experiments fit, if each needs as many processors as the largest."""
     available = numerics.processors()
     return max(
         1, available // max((each.processors or available for each in experiments), default=1)

@@ -1,10 +1,10 @@
-"""What a revision and its experiments computed, by their dvc.lock: objects and runs.
+"""The outputs of a revision and its experiments, by their dvc.lock: objects and run cache.
 
-An object is a file that a stage wrote, under its MD5 in DVC's cache. DVC restores
-a stage without running it when its run cache has an entry for the same code, inputs
-and parameters, and all objects of that entry are there, those of the metrics too,
-which lie in git. Such an entry is what dvc.lock says of the stage: so git is enough
-to make it, on any machine.
+An object is an output of a stage, stored under its MD5 in DVC's cache. DVC restores a
+stage without running it if its run cache has an entry for the same code, inputs and
+parameters, and the cache has all objects of that entry, those of the metrics too,
+which are in git. An entry has the content of dvc.lock for that stage, so it can be
+recreated from git on any machine.
 """
 
 from collections.abc import Iterable, Mapping
@@ -22,17 +22,17 @@ from tools.repository import freshness, git, snapshots
 
 OBJECTS = "files/md5"  # in DVC's cache, and in a remote
 RUNS = "runs"  # the run cache, likewise
-READ_ONLY = 0o444  # as DVC leaves what is in a cache
-UNCOUNTED = ["size", "nfiles"]  # what DVC leaves out of an entry's hash
+READ_ONLY = 0o444  # the mode that DVC gives to objects
+UNCOUNTED = ["size", "nfiles"]  # keys that DVC leaves out of the hash of an entry
 
 
 @dataclass(frozen=True)
 class Run:
-    """A revision, or an experiment, and what its dvc.lock says.
+    """A revision or an experiment, and the stages of its dvc.lock.
 
     Args:
-        name: for a reader.
-        commit: that holds dvc.lock, and the files that git keeps.
+        name: for messages.
+        commit: that contains dvc.lock and the tracked files.
         stages: of dvc.lock.
     """
 
@@ -49,14 +49,14 @@ def run(name: str, commit: str) -> Run:
     """Read the dvc.lock of a commit.
 
     Raises:
-        DataError: it is no YAML, or lists a folder: its files could not be told apart.
+        DataError: it is not YAML, or lists a folder, whose files have no entries of their own.
     """
     stages = freshness.locked(snapshots.revision(commit))
     for stage in stages.values():
         for out in stage.get("outs", []):
             if out.get("hash") != "md5" or str(out.get("md5")).endswith(".dir"):
                 raise DataError(
-                    f"dvc.lock of {name} holds an output that can not be shared file by file",
+                    f"dvc.lock of {name} has an output that cannot be shared file by file",
                     expected="the MD5 of a file, as DVC 3 writes it",
                     found=f"{out['path']}: {out.get('md5')}",
                     todo="let dvc.yaml list files, not folders",
@@ -65,7 +65,7 @@ def run(name: str, commit: str) -> Run:
 
 
 def of_outcome(outcome: Outcome) -> Run:
-    """Return the run of an experiment that has just ended; one that failed computed nothing."""
+    """Return the run of an experiment that has just ended; without stages if it failed."""
     content = outcome.files.get(LOCK)
     stages = YAML(typ="safe").load(content)["stages"] if content else {}
     return Run(outcome.experiment.name, "", stages)
@@ -93,24 +93,24 @@ class Cache:
         self.folder = folder
 
     def object(self, md5: str) -> Path:
-        """Return where the object of this MD5 lies, if it does."""
+        """Return the path of the object with this MD5, whether it exists or not."""
         return self.folder / OBJECTS / md5[:2] / md5[2:]
 
     def has(self, md5: str) -> bool:
-        """Say whether it lies there."""
+        """Say whether the cache has an object."""
         return self.object(md5).is_file()
 
     def add(self, md5: str, content: bytes) -> None:
-        """Keep an object that is not there yet.
+        """Add an object, unless the cache has it.
 
         Raises:
-            DataError: these bytes have another MD5.
+            DataError: the content has another MD5.
         """
         if self.has(md5):
             return
         if freshness.md5(content) != md5.removesuffix(".dir"):
             raise DataError(
-                "an object arrived damaged",
+                "an object was damaged in transfer",
                 expected=f"MD5 {md5}",
                 found=f"MD5 {freshness.md5(content)}",
                 todo="the same command fetches it again",
@@ -119,33 +119,33 @@ class Cache:
         self.object(md5).chmod(READ_ONLY)
 
     def complete(self, runs: Iterable[Run]) -> None:
-        """Take what git keeps of the outputs, where the cache lacks it.
+        """Add tracked outputs that the cache lacks.
 
-        In a new clone DVC finds the metrics in place and leaves its cache without them.
+        In a new clone the metrics are in place, so DVC does not add them to its cache.
         """
         for each in runs:
-            absent = {md5: path for md5, path in each.objects().items() if not self.has(md5)}
-            in_git = git.files_of(each.commit) if absent else set()
-            for md5, path in absent.items():
+            missing = {md5: path for md5, path in each.objects().items() if not self.has(md5)}
+            in_git = git.files_of(each.commit) if missing else set()
+            for md5, path in missing.items():
                 if path in in_git:
                     content = git.content(each.commit, path)
                     if freshness.md5(content) == md5:
                         self.add(md5, content)
 
-    def entries(self, runs: Iterable[Run], there: Iterable[str]) -> dict[str, bytes]:
-        """Make the entries of the run cache for all stages whose objects are there.
+    def entries(self, runs: Iterable[Run], existing: Iterable[str]) -> dict[str, bytes]:
+        """Create the entries of the run cache for all stages whose objects exist.
 
         Args:
-            runs: whose stages are meant.
-            there: the MD5 of the objects.
+            runs: the runs.
+            existing: the MD5 of the objects that exist.
 
         Returns:
-            The content of each, by its path below the folder of the run cache.
+            The content of each entry, by its path in the run cache.
         """
         from dvc.utils import dict_sha256
         from dvc.utils.serialize import dumps_yaml
 
-        known = set(there)
+        known = set(existing)
         made = {}
         for each in runs:
             for stage in each.stages.values():
@@ -157,7 +157,7 @@ class Cache:
         return made
 
     def add_entries(self, entries: Mapping[str, bytes]) -> None:
-        """Write entries into the run cache that it lacks."""
+        """Write the entries that the run cache lacks."""
         for name, content in entries.items():
             path = self.folder / RUNS / name
             if not path.exists():
@@ -168,10 +168,10 @@ def opened(root: Path | None = None) -> Cache:
     """Return DVC's cache of a repository.
 
     Args:
-        root: of it; None for the working directory.
+        root: of the repository; None for the working directory.
 
     Raises:
-        SetupError: this is none of DVC, or its settings can not be read.
+        SetupError: it is not a DVC repository, or its settings cannot be read.
     """
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
@@ -181,5 +181,5 @@ def opened(root: Path | None = None) -> Cache:
             return Cache(Path(repo.cache.local_cache_dir))
     except DvcException as error:
         raise SetupError(
-            "DVC's cache can not be found", found=str(error), where=str(root or Path.cwd())
+            "DVC's cache cannot be found", found=str(error), where=str(root or Path.cwd())
         ) from error

@@ -1,13 +1,12 @@
-"""Spares every stage of a comparison the import of PyTorch, and DVC its own.
+"""Saves every stage of a comparison the import of PyTorch, and DVC its own imports.
 
-An experiment starts Python four times: once for DVC and for each of three
-stages. Importing is two thirds of what the textbook's training takes then. So
-one process imports the libraries, and every `python -m ...` of an experiment
-becomes a copy of it. The stages' own code is read by each copy from its own
-checkout, as always.
+An experiment starts Python four times: for DVC and for three stages. Imports are two
+thirds of the time of the textbook run. So one process imports the libraries, and every
+`python -m ...` of an experiment is a fork of it. Each fork reads the stages' code from
+its own checkout.
 
-Kernels are chosen by variables that are read when PyTorch is imported: they are
-set for that process, and a stage that needs others stops (core/training/numerics.py).
+PyTorch chooses kernels by environment variables when it is imported. They are set for
+that process, and a stage that needs others stops (core/training/numerics.py).
 """
 
 import os
@@ -23,8 +22,8 @@ from pathlib import Path
 
 PROGRAM = Path(__file__).with_name("preloaded_python.py")
 
-# What DVC and the stages import that takes time. One that is missing here is
-# imported by those that need it, as it would be without any of this.
+# Slow imports of DVC and the stages. A library that is not listed is imported where
+# it is needed, as usual.
 LIBRARIES = (
     "torch",
     "numpy",
@@ -44,18 +43,18 @@ LIBRARIES = (
 
 @contextmanager
 def preloaded(variables: Mapping[str, str], environment: Mapping[str, str]) -> Iterator[Path]:
-    """Offer a folder with a `python` that need not import `LIBRARIES` any more.
+    """Yield a folder with a `python` that has imported `LIBRARIES`.
 
-    Where that is not possible, the folder of this very Python.
+    Where that is not possible, yield the folder of this Python.
 
     Args:
-        variables: what has to be set when the libraries are imported, and stays
-            set in all that this `python` runs.
-        environment: everything else that it is started with.
+        variables: the environment variables that the import needs; every process of this
+            `python` has them.
+        environment: all others.
     """
     with tempfile.TemporaryDirectory(prefix="samebits-") as made:
         folder = Path(made)
-        # A copy of the program: an edit of it does not reach what runs.
+        # A copy, so that an edit of the program does not affect what runs.
         program = Path(shutil.copy(PROGRAM, folder))
         address = folder / "socket"
         words = [sys.executable, "-I", "-S", str(program), "call", str(address)]
@@ -65,7 +64,7 @@ def preloaded(variables: Mapping[str, str], environment: Mapping[str, str]) -> I
         with socket.socket(socket.AF_UNIX) as listener:
             try:
                 listener.bind(str(address))
-            except OSError:  # where temporary files lie too deep for the name of a socket
+            except OSError:  # the temporary folder is too deep for the name of a socket
                 yield Path(sys.executable).parent
                 return
             listener.listen(128)  # calls wait here until the libraries are imported
@@ -73,7 +72,7 @@ def preloaded(variables: Mapping[str, str], environment: Mapping[str, str]) -> I
             server = subprocess.Popen(
                 [sys.executable, "-P", str(program), "serve", number, *LIBRARIES],
                 env={**environment, **variables, "PRELOADED_WITH": " ".join(variables)},
-                stdin=subprocess.PIPE,  # its end, even when this process is killed, ends the server
+                stdin=subprocess.PIPE,  # closes when this process ends, which ends the server
                 stdout=subprocess.DEVNULL,
                 cwd=os.sep,
                 pass_fds=[listener.fileno()],

@@ -1,15 +1,15 @@
-"""A Python that has imported its libraries already: what tools/experiments/preloaded.py starts.
+"""A Python with libraries already imported, started by tools/experiments/preloaded.py.
 
     python -P preloaded_python.py serve FD MODULE...   imports the modules, then waits
     python -I -S preloaded_python.py call SOCKET -m stages.train
 
-`call` hands its command, folder, environment and open files to the process that
-waits. That one makes a copy of itself (fork), which runs the command as Python
-would have, from the code in that folder. Nothing of the project is imported
-before the copy is made. Any command but `-m MODULE` is left to Python itself.
+`call` sends its command, folder, environment and open files to the waiting process,
+which forks. The fork runs the command from the code in that folder, as Python would.
+The project is not imported before the fork. Any command other than `-m MODULE` is
+left to Python itself.
 
-It uses Python's own library only, and of that as little as it can (no pathlib):
-`call` runs once a stage, and has to be quick.
+It imports as little as possible, and only the standard library (no pathlib): `call`
+runs for every stage and has to be fast.
 """
 
 import os
@@ -20,7 +20,7 @@ LENGTH_BYTES = 8  # of the number that says how long a request is
 
 
 def call(address: str, arguments: list[str]) -> None:
-    """Have a command run by the process that waits at `address`, and end as it ended."""
+    """Let the process that waits at `address` run a command, and exit with its status."""
     connection = socket.socket(socket.AF_UNIX)
     try:
         if arguments[:1] != ["-m"]:
@@ -36,7 +36,7 @@ def call(address: str, arguments: list[str]) -> None:
     connection.sendall(request)
     answer = connection.makefile("rb").read().decode()
     status = int(answer) if answer else 1
-    if status < 0:  # end by the same signal, so that the caller sees the same
+    if status < 0:  # the caller sees the same signal
         import signal
 
         if -status != signal.SIGKILL:
@@ -46,7 +46,7 @@ def call(address: str, arguments: list[str]) -> None:
 
 
 def serve(listener: socket.socket, modules: list[str]) -> list[str]:
-    """Wait for commands until standard input ends; return, in a copy, with one to run."""
+    """Wait for commands until standard input ends; return in a fork, with one to run."""
     import gc
     import importlib
     import selectors
@@ -55,10 +55,10 @@ def serve(listener: socket.socket, modules: list[str]) -> list[str]:
     for module in modules:
         try:
             importlib.import_module(module)
-        except ImportError:  # whoever needs it will say so
+        except ImportError:  # raised again where it is needed
             continue
-    gc.freeze()  # the copies share what is there now
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no copy is waited for here
+    gc.freeze()  # the forks share the memory
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # forks are not waited for
     with selectors.DefaultSelector() as selector:
         selector.register(listener, selectors.EVENT_READ)
         selector.register(0, selectors.EVENT_READ)
@@ -67,7 +67,7 @@ def serve(listener: socket.socket, modules: list[str]) -> list[str]:
             if 0 in ready:
                 import shutil
 
-                # Nobody else would, if whoever started this was killed.
+                # If the parent was killed, nobody else removes it.
                 shutil.rmtree(os.path.dirname(sys.argv[0]), ignore_errors=True)  # noqa: PTH120
                 os._exit(0)
             connection, _ = listener.accept()
@@ -80,14 +80,14 @@ def serve(listener: socket.socket, modules: list[str]) -> list[str]:
 
 
 def _become(connection: socket.socket) -> list[str]:
-    """Take the place of the caller; return, in one more copy, with the command to run."""
+    """Take over from the caller; return in another fork, with the command to run."""
     start, files, _, _ = socket.recv_fds(connection, LENGTH_BYTES, 3)
     with connection.makefile("rb") as stream:
         request = stream.read(int.from_bytes(start, "big"))
     import json
 
     group, folder, environment, arguments = json.loads(request)
-    os.setpgid(0, group)  # to be stopped with the caller
+    os.setpgid(0, group)  # killed with the caller
     child = os.fork()
     if child:
         _, status = os.waitpid(child, 0)
@@ -98,7 +98,7 @@ def _become(connection: socket.socket) -> list[str]:
         os.dup2(file, number)
         os.close(file)
     os.chdir(folder)
-    # What the libraries read when they were imported stays as they read it.
+    # The variables that the libraries read at import stay as they were.
     kept = {name: os.environ[name] for name in os.environ["PRELOADED_WITH"].split()}
     os.environ.clear()
     os.environ.update({**environment, **kept})

@@ -1,7 +1,7 @@
-"""Ranks recipes by what their experiments found on the validation images.
+"""Ranks recipes by the results of their experiments on the validation images.
 
-A recipe is a choice of knobs; its experiments differ in the seed only. Recipes
-are chosen by validation alone: nothing here knows of a test set.
+A recipe is a choice of parameters; its experiments differ only in the seed. Recipes are
+chosen by validation: nothing here reads the test set.
 """
 
 import statistics
@@ -22,16 +22,16 @@ LEVEL = 0.05  # a p value below it is beyond noise
 
 @dataclass(frozen=True)
 class Recipe:
-    """What the experiments of a recipe found.
+    """The results of the experiments of a recipe.
 
     Args:
         name: of the recipe, `lr-0.1`.
-        settings: the value of each knob that was set.
-        seeds: how many experiments were asked for.
+        settings: the value of each parameter that was set.
+        seeds: how many experiments were planned.
         results: of those that finished, by seed.
         divergences: of those that diverged.
         behind: the best recipe's accuracy minus this one's, and its p value
-            among all; None where there is nothing to test.
+            among all; None if there is nothing to test.
     """
 
     name: str
@@ -43,36 +43,36 @@ class Recipe:
 
     @property
     def complete(self) -> bool:
-        """Did every experiment of it finish?"""
+        """Whether every experiment finished."""
         return len(self.results) == self.seeds
 
     @property
     def accuracies(self) -> list[float]:
-        """On the validation images, an experiment each."""
+        """On the validation images, one for each experiment."""
         return [result.accuracy for result in self.results]
 
     @property
     def losses(self) -> list[float]:
-        """On the validation images, an experiment each, in nats."""
+        """On the validation images in nats, one for each experiment."""
         return [result.loss for result in self.results]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Recipes, the best first, and how they were told apart.
+    """Recipes, the best first, and how they were compared.
 
     Args:
         recipes: complete ones by accuracy, then the others.
         seeds: of the experiments, ascending.
         images: how many validation images there are.
-        knobs: that were set, but for the seed.
+        parameters: that were set, except the seed.
         caveat: why nothing was tested, if so.
     """
 
     recipes: list[Recipe]
     seeds: list[int]
     images: int
-    knobs: list[str]
+    parameters: list[str]
     caveat: str = ""
 
     @property
@@ -95,7 +95,7 @@ def compare(planned: Sequence[Experiment], found: Iterable[Result | Divergence])
     """Group experiments into recipes and rank these.
 
     Args:
-        planned: all that were asked for.
+        planned: all experiments.
         found: those that finished and those that diverged, at least one finished.
     """
     by_name = {each.experiment.name: each for each in found}
@@ -118,7 +118,7 @@ def compare(planned: Sequence[Experiment], found: Iterable[Result | Divergence])
         seeds=sorted({each.seed for each in planned}),
         images=len(everything[0].predictions),
         caveat=caveat,
-        knobs=list(planned[0].settings),
+        parameters=list(planned[0].settings),
     )
 
 
@@ -164,8 +164,8 @@ def _rank(recipe: Recipe) -> tuple[bool, float, float]:
 
 
 def _caveat(results: Sequence[Result]) -> str:
-    """Say why differences can not be tested, if so."""
-    images = ["index", "label"]  # by these two data sets, or two splits, are told apart
+    """Return why differences cannot be tested, or an empty text."""
+    images = ["index", "label"]  # the same for the same data set and split
     first = results[0].predictions[images]
     if any(not result.predictions[images].equals(first) for result in results):
         return "Nothing is tested: the recipes were validated on different images."
@@ -173,7 +173,7 @@ def _caveat(results: Sequence[Result]) -> str:
 
 
 def _correct(recipe: Recipe) -> Correct:
-    """Which images each experiment of a recipe predicts right: bool (seeds, images)."""
+    """Return which images each experiment predicts right: bool (seeds, images)."""
     return np.stack(
         [
             (result.predictions["prediction"] == result.predictions["label"]).to_numpy()

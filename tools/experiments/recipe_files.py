@@ -1,8 +1,8 @@
-"""Reads recipes/NAME.yaml: a few knobs of params.yaml, under a name.
+"""Reads recipes/NAME.yaml: a named set of parameters that override params.yaml.
 
-A recipe is written as params.yaml is, with the knobs alone in which it differs,
-and read as strictly: with the values of params.yaml for all other knobs, it has
-to be a params.yaml that a stage would take.
+A recipe has the form of params.yaml, with only the parameters that differ. It is
+checked as strictly: together with the other values of params.yaml, it has to be a
+valid params.yaml.
 """
 
 import difflib
@@ -23,24 +23,24 @@ WIDTH = 80  # of a terminal, in characters
 
 
 class RecipeFile(NamedTuple):
-    """The knobs that a recipe sets."""
+    """The parameters that a recipe sets."""
 
     name: str
-    knobs: dict[str, str]  # each value as `dvc exp run -S` takes it
+    parameters: dict[str, str]  # each value as `dvc exp run -S` takes it
 
     @property
     def overrides(self) -> list[str]:
         """`train.lr=0.1`, as of dvc exp run -S."""
-        return [f"{knob}={value}" for knob, value in self.knobs.items()]
+        return [f"{parameter}={value}" for parameter, value in self.parameters.items()]
 
 
 def names() -> list[str]:
-    """Return the names of the recipes there are, in order."""
+    """Return the sorted names of all recipes."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
-def about(name: str) -> str:
-    """Return what a recipe says of itself: the first line of its opening comment."""
+def description(name: str) -> str:
+    """Return the first line of the opening comment of a recipe."""
     first, *_ = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8").splitlines() or [""]
     return first.removeprefix("#").strip() if first.startswith("#") else ""
 
@@ -50,11 +50,11 @@ def read(name: str, params_file: Path) -> RecipeFile:
 
     Args:
         name: of a file in recipes/, without its ending.
-        params_file: has the values of all other knobs; correct by itself.
+        params_file: a valid file with the values of all other parameters.
 
     Raises:
-        ParamsError: there is no such recipe, or any knob in it is unknown,
-            mistyped or out of range.
+        ParamsError: there is no such recipe, or a parameter in it is unknown, of the
+            wrong type or out of range.
     """
     known = names()
     if name not in known:
@@ -69,22 +69,22 @@ def read(name: str, params_file: Path) -> RecipeFile:
     base, recipe = strict_yaml.load(params_file), strict_yaml.load(path)
     params.validate(replace(recipe, values=_over(base.values, recipe.values)), path)
     return RecipeFile(
-        name, {knob: _written(value) for knob, value in freshness.leaves(recipe.values)}
+        name, {parameter: _written(value) for parameter, value in freshness.leaves(recipe.values)}
     )
 
 
 def note_on_edits(
     recipes: Sequence[str], params_file: Path, settings: Sequence[str], seeds: int | None
 ) -> str:
-    """Say which knobs come from an edit of params.yaml that is not committed, if any do.
+    """Name the parameters that come from an uncommitted edit of params.yaml, if any do.
 
-    `dvc exp apply` is such an edit: what a recipe that is run next does not name,
-    it would have from the one that was applied.
+    `dvc exp apply` makes such an edit: the next recipe would take the parameters that it
+    does not set from the experiment that was applied.
 
     Args:
         recipes: names of recipes.
         params_file: in the working directory.
-        settings: `train.lr=0.1` and the like, which are laid over the recipes.
+        settings: `train.lr=0.1` and the like, which override the recipes.
         seeds: None leaves the seed as it is.
     """
     committed, edited = (
@@ -92,20 +92,20 @@ def note_on_edits(
         for snapshot in (snapshots.revision("HEAD"), snapshots.working_tree())
     )
     given = {setting.partition("=")[0] for setting in settings} | ({SEED} if seeds else set())
-    named = [given | read(recipe, params_file).knobs.keys() for recipe in recipes]
-    open_knobs = [
-        knob
-        for knob, value in edited.items()
-        if committed.get(knob) != value and any(knob not in each for each in named)
+    named = [given | read(recipe, params_file).parameters.keys() for recipe in recipes]
+    open_parameters = [
+        parameter
+        for parameter, value in edited.items()
+        if committed.get(parameter) != value and any(parameter not in each for each in named)
     ]
-    if not open_knobs:
+    if not open_parameters:
         return ""
-    note = f"note: left open by the recipe, changed in params.yaml: {', '.join(open_knobs)}"
+    note = f"note: not set by the recipe, changed in params.yaml: {', '.join(open_parameters)}"
     return textwrap.fill(note, WIDTH, subsequent_indent="      ") + "\n"
 
 
 def _over(base: Any, values: Any) -> Any:
-    """Lay the sections of a recipe over those of params.yaml."""
+    """Override the sections of params.yaml by those of a recipe."""
     if not (isinstance(base, dict) and isinstance(values, dict)):
         return values
     return base | {key: _over(base.get(key), value) for key, value in values.items()}

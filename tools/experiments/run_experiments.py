@@ -1,8 +1,8 @@
-"""Runs those of several experiments that have not run yet, and keeps what they found.
+"""Runs those of several experiments that have not run yet, and stores their results.
 
-What `tools.compare` and `tools.recipe` have in common: a call that was
-interrupted goes on where it stopped, and what stands in the working tree when
-it begins is what runs, committed or not.
+`tools.compare` and `tools.recipe` share it: an interrupted call continues where it
+stopped, and the experiments run the working tree as it is at the start, committed or
+not.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from tools.experiments.store import Divergence, Outcome, Result, Snapshot
 
 
 class Ran(NamedTuple):
-    """What became of experiments, in the order in which they were planned."""
+    """The results of experiments, in the order of the plan."""
 
     results: list[Result]
     divergences: list[Divergence]
@@ -30,10 +30,8 @@ class Ran(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what every command takes that runs experiments."""
-    parser.add_argument(
-        "--seeds", type=_count, metavar="N", help="train.seed from 1 to N, everything else the same"
-    )
+    """Add the options of every command that runs experiments."""
+    parser.add_argument("--seeds", type=_count, metavar="N", help="train.seed from 1 to N")
     parser.add_argument(
         "--jobs", type=_count, metavar="N", help="how many at a time; as many as processors allow"
     )
@@ -44,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--ray",
         metavar="ADDRESS",
         help="run them on a Ray cluster: HOST:PORT on a node of it, ray://HOST:PORT from "
-        "elsewhere, or local for one of this machine alone",
+        "elsewhere, or local for one on this machine",
     )
 
 
@@ -67,12 +65,12 @@ def run_missing(
     Args:
         root: of the repository.
         snapshot: what they start from.
-        planned: all that are wanted.
+        planned: all experiments of the call.
         executor: runs them.
-        force: replace experiments that bear the names and ran something else.
+        force: replace experiments of the same names that ran other code.
 
     Raises:
-        SetupError: there are such, and they are not to be replaced.
+        SetupError: there are such experiments, and `force` is off.
     """
     found = {each.name: store.finished(root, snapshot, each) for each in planned}
     to_run = [each for each in planned if found[each.name] is None]
@@ -90,7 +88,7 @@ def run_missing(
                 if outcome.problem and not outcome.diverged:
                     problems[outcome.experiment.name] = outcome.problem
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
+        print("stopped; the same command continues from here", file=sys.stderr)
         raise
     return Ran(
         [each for each in found.values() if isinstance(each, Result)],
@@ -100,10 +98,10 @@ def run_missing(
 
 
 def check_names_are_free(root: Path, snapshot: Snapshot, to_run: list[Experiment]) -> None:
-    """Refuse to replace experiments that other code has left under the same names.
+    """Refuse to replace experiments of the same names that ran other code.
 
     Raises:
-        SetupError: there are such.
+        SetupError: there are such experiments.
     """
     taken = {each.name: store.in_the_way(root, snapshot, each) for each in to_run}
     taken = {name: files for name, files in taken.items() if files}
@@ -135,10 +133,10 @@ def run_all(
 
 
 def check_all_ran(ran: Ran, planned: Sequence[Experiment]) -> None:
-    """Say why experiments failed, each reason once.
+    """Report why experiments failed, each reason once.
 
     Raises:
-        PipelineError: some did. That a training diverged is a finding, and no failure.
+        PipelineError: some failed. A diverged training is a result, not a failure.
     """
     names: dict[str, list[str]] = {}
     for name, problem in ran.problems.items():
@@ -147,6 +145,6 @@ def check_all_ran(ran: Ran, planned: Sequence[Experiment]) -> None:
         raise PipelineError(
             f"{len(ran.problems)} of {len(planned)} experiments failed; the others are kept",
             found="\n".join(f"{', '.join(same)}: {problem}" for problem, same in names.items()),
-            where=f"{WORK}/NAME.log holds what each of them printed",
+            where=f"{WORK}/NAME.log has the output of each",
             todo="the same command runs only what is missing",
         )

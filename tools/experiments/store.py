@@ -1,14 +1,13 @@
-"""Keeps experiments as DVC does, in git, and finds those that are there already.
+"""Stores experiments in git as DVC does, and finds those that ran before.
 
-An experiment of DVC is a commit on top of the one it was started from, under
-`refs/exps/`, with its params.yaml, dvc.lock and metrics: `dvc exp show`, `apply`
-and `branch` know it by that. A training that diverged has no results for DVC;
-it is kept likewise under `refs/diverged/`, its message saying what happened, so
-that it is neither run again nor forgotten.
+A DVC experiment is a commit on top of the one that it started from, under `refs/exps/`,
+with its params.yaml, dvc.lock and metrics; `dvc exp show`, `apply` and `branch` find it
+there. A training that diverged has no results for DVC. It is stored in the same way
+under `refs/diverged/`, with the error in its message, so that it is not run again.
 
-What all experiments of a comparison start from is taken once, at its start: the
-commit that is checked out, and on top the changes of the working tree. Edits
-made while they run are for the next comparison.
+All experiments of a comparison start from one snapshot, taken at its start: the commit
+that is checked out plus the changes of the working tree. Edits made later affect the
+next comparison.
 """
 
 import functools
@@ -43,7 +42,7 @@ READ = (PIPELINE.name, PARAMS_FILE.name, LOCK, *RESULTS)
 
 FINISHED = "refs/exps"  # DVC's own
 DIVERGED = "refs/diverged"
-SECONDS = "Seconds"  # in the message of a commit, the one place where a time may stand
+SECONDS = "Seconds"  # in the message of a commit: the only place that records a duration
 
 
 class Snapshot(NamedTuple):
@@ -60,12 +59,11 @@ class Outcome:
     Args:
         experiment: what ran.
         seconds: how long it ran.
-        files: the content of each file that git keeps and that the run left
-            changed; None for one that it removed. Empty if it failed.
-        problem: why it failed, in the words of the stage; empty if it did not.
-        diverged: whether what failed was the training itself, which any
-            further run would do again.
-        trained: whether the model was trained, and not taken from DVC's cache.
+        files: the content of each tracked file that the run changed; None for one
+            that it removed. Empty if it failed.
+        problem: the error message of the stage; empty if it did not fail.
+        diverged: whether the training diverged, as it would in any further run.
+        trained: whether the model was trained, and not restored from DVC's cache.
     """
 
     experiment: Experiment
@@ -78,16 +76,16 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Result:
-    """What a finished experiment found. Nothing of it is of the test set.
+    """The results of a finished experiment, without those of the test set.
 
     Args:
         experiment: what ran.
         loss: on the validation images, in nats.
         accuracy: on the validation images.
-        history: a row an epoch, as metrics/history.csv.
-        predictions: a row a validation image, as metrics/val_predictions.csv.
-        seconds: that it took here, beside what else was running; None if its
-            model came from DVC's cache, or `dvc exp run` made it.
+        history: a row for each epoch, as metrics/history.csv.
+        predictions: a row for each validation image, as metrics/val_predictions.csv.
+        seconds: its duration, with whatever else was running; None if its model came
+            from DVC's cache, or `dvc exp run` ran it.
     """
 
     experiment: Experiment
@@ -100,62 +98,62 @@ class Result:
 
 @dataclass(frozen=True)
 class Divergence:
-    """An experiment whose training diverged, and what it said."""
+    """An experiment whose training diverged, and its error message."""
 
     experiment: Experiment
     message: str
 
 
-class _Kept(NamedTuple):
-    """An experiment as git has it."""
+class _Stored(NamedTuple):
+    """An experiment as git stores it."""
 
     commit: str
-    told: str  # the message of the commit, without its first line
-    files: dict[str, bytes]  # the content of each file of READ that it has
+    message: str  # of the commit, without its first line
+    files: dict[str, bytes]  # the content of each file of READ that exists
 
 
 class _StageLock(NamedTuple):
-    """What dvc.lock says of a stage."""
+    """The entry of a stage in dvc.lock."""
 
-    deps: dict[str, str]  # the MD5 of each file that it read
-    params: dict[str, Any]  # the value of each section or knob that it ran with
-    outs: dict[str, str]  # the MD5 of each file that it wrote
+    deps: dict[str, str]  # the MD5 of each input
+    params: dict[str, Any]  # the value of each section or parameter that it ran with
+    outs: dict[str, str]  # the MD5 of each output
 
 
 def take_snapshot(root: Path) -> Snapshot:
-    """Keep the working tree as a commit, without touching it or the index.
+    """Store the working tree as a commit, without changing it or the index.
 
     Raises:
-        SetupError: the folder is not the root of a repository of git, there is
-            no commit yet, or there is code that git does not know.
+        SetupError: the folder is not the root of a git repository, there is no commit
+            yet, or a stage depends on an untracked file.
     """
     if not (root / ".git").exists():
         raise SetupError(
             "this folder is not the root of a git repository",
             where=str(root),
-            todo="experiments are kept in git: clone the project, or git init and commit it",
+            todo="experiments are stored in git: clone the project, or git init and commit it",
         )
     try:
         baseline = git.line("rev-parse", "--verify", "HEAD^{commit}", cwd=root)
     except SetupError:
         raise SetupError(
-            "there is no commit yet to keep experiments beside",
+            "there is no commit yet that experiments could start from",
             where=str(root),
             todo="git add --all && git commit --message 'First commit'",
         ) from None
-    unknown = _names(git.run("ls-files", "--others", "--exclude-standard", "-z", cwd=root))
+    untracked = _names(git.run("ls-files", "--others", "--exclude-standard", "-z", cwd=root))
     used = _dependencies(strict_yaml.load(root / PIPELINE).values)
     packages = {str(Path(path).parent) for path in used if path.endswith(".py")}
     code = [
         name
-        for name in unknown
+        for name in untracked
         if name in used or (name.endswith(".py") and str(Path(name).parent) in packages)
     ]
     if code:
         raise SetupError(
-            "git does not know all of the stages' code, and experiments run what git knows",
+            "the stages use untracked files, and experiments run tracked files only",
             found="\n".join(code),
-            todo=f"git add {' '.join(code)}  (no commit is needed), or remove what is not used",
+            todo=f"git add {' '.join(code)}  (no commit is needed), or remove unused files",
         )
     with tempfile.TemporaryDirectory() as folder:
         index = Path(folder) / "index"
@@ -165,32 +163,32 @@ def take_snapshot(root: Path) -> Snapshot:
         tree = git.line("write-tree", cwd=root, index=index)
     if tree == git.line("rev-parse", "HEAD^{tree}", cwd=root):
         return Snapshot(baseline, baseline)
-    return Snapshot(baseline, _commit(root, tree, baseline, "What a comparison started from"))
+    return Snapshot(baseline, _commit(root, tree, baseline, "Snapshot of a comparison"))
 
 
 def finished(root: Path, snapshot: Snapshot, experiment: Experiment) -> Result | Divergence | None:
-    """Return what an experiment found if it ran before, from this very state."""
+    """Return the result of an experiment if it ran before, from the same snapshot."""
     for namespace in (FINISHED, DIVERGED):
-        kept = _kept(root, _ref(namespace, snapshot, experiment))
-        if kept is None or _differing(root, snapshot, experiment, kept):
+        stored = _load(root, _ref(namespace, snapshot, experiment))
+        if stored is None or _differing(root, snapshot, experiment, stored):
             continue
         if namespace == DIVERGED:
-            return Divergence(experiment, kept.told)
-        if not _mixed(experiment, kept):
-            return _read(experiment, kept)
+            return Divergence(experiment, stored.message)
+        if not _mixed(experiment, stored):
+            return _read(experiment, stored)
     return None
 
 
 def in_the_way(root: Path, snapshot: Snapshot, experiment: Experiment) -> list[str]:
-    """Return what differs in an experiment that bears the name but ran something else."""
-    kept = _kept(root, _ref(FINISHED, snapshot, experiment))
-    if kept is None:
+    """Return what differs in an experiment of the same name that ran other code."""
+    stored = _load(root, _ref(FINISHED, snapshot, experiment))
+    if stored is None:
         return []
-    return _differing(root, snapshot, experiment, kept) or _mixed(experiment, kept)
+    return _differing(root, snapshot, experiment, stored) or _mixed(experiment, stored)
 
 
 def record(root: Path, snapshot: Snapshot, outcome: Outcome) -> Result | Divergence | None:
-    """Keep how an experiment ended, and return what it found; None if it failed otherwise.
+    """Store how an experiment ended, and return its result; None if it failed otherwise.
 
     An experiment of the same name is replaced.
     """
@@ -199,21 +197,21 @@ def record(root: Path, snapshot: Snapshot, outcome: Outcome) -> Result | Diverge
         return None
     files = {PARAMS_FILE.name: experiment.params, **outcome.files}
     tree = _tree(root, snapshot.commit, files)
-    told = outcome.problem or (f"{SECONDS}: {outcome.seconds:.1f}" if outcome.trained else "")
-    commit = _commit(root, tree, snapshot.baseline, f"{experiment.name}\n\n{told}")
+    message = outcome.problem or (f"{SECONDS}: {outcome.seconds:.1f}" if outcome.trained else "")
+    commit = _commit(root, tree, snapshot.baseline, f"{experiment.name}\n\n{message}")
     namespace, other = (DIVERGED, FINISHED) if outcome.diverged else (FINISHED, DIVERGED)
     ref = _ref(namespace, snapshot, experiment)
     git.run("update-ref", ref, commit, cwd=root)
     git.run("update-ref", "-d", _ref(other, snapshot, experiment), cwd=root)
     if outcome.diverged:
         return Divergence(experiment, outcome.problem)
-    kept = _kept(root, ref)
-    assert kept is not None, "it was written just now"
-    return _read(experiment, kept)
+    stored = _load(root, ref)
+    assert stored is not None, "it was written just now"
+    return _read(experiment, stored)
 
 
 def test_accuracy(root: Path, snapshot: Snapshot, experiment: Experiment) -> float:
-    """Return the accuracy of a finished experiment on the test set: to report, not to choose."""
+    """Return the test accuracy of a finished experiment: to report, not to choose by."""
     ref = _ref(FINISHED, snapshot, experiment)
     return float(json.loads(git.run("show", f"{ref}:{TEST}", cwd=root))["accuracy"])
 
@@ -222,26 +220,26 @@ def _ref(namespace: str, snapshot: Snapshot, experiment: Experiment) -> str:
     return f"{namespace}/{snapshot.baseline[:2]}/{snapshot.baseline[2:]}/{experiment.name}"
 
 
-def _kept(root: Path, ref: str) -> _Kept | None:
-    """Read the commit that `ref` names and its files, with one process of git."""
+def _load(root: Path, ref: str) -> _Stored | None:
+    """Read the commit that `ref` names and its files, with one git process."""
     names = {name: f"{ref}:{name}" for name in READ}
     found = git.contents([ref, *names.values()], cwd=root)
     if ref not in found:
         return None
     commit, content = found[ref]
     _, _, message = content.decode("utf-8", "replace").partition("\n\n")
-    _, _, told = message.partition("\n\n")
-    there = {name: found[at][1] for name, at in names.items() if at in found}
-    return _Kept(commit, told.strip(), there)
+    _, _, rest = message.partition("\n\n")
+    existing = {name: found[at][1] for name, at in names.items() if at in found}
+    return _Stored(commit, rest.strip(), existing)
 
 
 def _names(listed: bytes) -> list[str]:
-    """Split what git lists with `-z`."""
+    """Split the output of git with `-z`."""
     return [os.fsdecode(name) for name in listed.split(b"\0") if name]
 
 
 def _dependencies(pipeline: Any) -> set[str]:
-    """Return the paths that the stages of a dvc.yaml depend on and none of them writes."""
+    """Return the dependencies of all stages that no stage writes."""
     stages = pipeline["stages"].values()
     written = {
         next(iter(entry)) if isinstance(entry, dict) else entry
@@ -252,26 +250,28 @@ def _dependencies(pipeline: Any) -> set[str]:
     return {str(path) for stage in stages for path in stage.get("deps", [])} - written
 
 
-def _differing(root: Path, snapshot: Snapshot, experiment: Experiment, kept: _Kept) -> list[str]:
-    """Return which of the files that results depend on are others than in `snapshot`."""
-    changed = git.run("diff", "--name-only", "-z", snapshot.commit, kept.commit, cwd=root)
-    # Its own dvc.yaml will do: if that is another one, it is among what differs.
-    pipeline = _values(kept.files.get(PIPELINE.name, b"stages: {}"))
+def _differing(
+    root: Path, snapshot: Snapshot, experiment: Experiment, stored: _Stored
+) -> list[str]:
+    """Return the files that results depend on and that differ from `snapshot`."""
+    changed = git.run("diff", "--name-only", "-z", snapshot.commit, stored.commit, cwd=root)
+    # Its own dvc.yaml is enough: if it differs from ours, that is reported.
+    pipeline = _values(stored.files.get(PIPELINE.name, b"stages: {}"))
     depended_on = _dependencies(pipeline) | {PIPELINE.name}
     differing = sorted(depended_on.intersection(_names(changed)))
-    stored = kept.files.get(PARAMS_FILE.name, b"")
-    if stored != experiment.params and _values(stored) != _values(experiment.params):
+    params = stored.files.get(PARAMS_FILE.name, b"")
+    if params != experiment.params and _values(params) != _values(experiment.params):
         differing.append(PARAMS_FILE.name)
     return differing
 
 
-def _mixed(experiment: Experiment, kept: _Kept) -> list[str]:
-    """Return what in a commit is left of an earlier run, as after `dvc exp run train`.
+def _mixed(experiment: Experiment, stored: _Stored) -> list[str]:
+    """Return the stages and results of an earlier run, as `dvc exp run train` leaves them.
 
-    By dvc.lock, every stage ran with the parameters of the experiment and with
-    what the stages before it wrote, and the metrics are those that were written.
+    dvc.lock has to say that every stage ran with the parameters of the experiment and
+    the outputs of the stages before it, and that the metrics are those that they wrote.
     """
-    stages = _stages(kept.files.get(LOCK, b"").decode())
+    stages = _stages(stored.files.get(LOCK, b"").decode())
     chosen = _values(experiment.params)
     written = {path: md5 for stage in stages.values() for path, md5 in stage.outs.items()}
     mixed = set()
@@ -281,18 +281,18 @@ def _mixed(experiment: Experiment, kept: _Kept) -> list[str]:
         if any(value != lookup(key, chosen) for key, value in stage.params.items()):
             mixed.add(f"stage {name}")
     for path in RESULTS:
-        content = kept.files.get(path, b"")
+        content = stored.files.get(path, b"")
         if written.get(path) != hashlib.md5(content, usedforsecurity=False).hexdigest():
             mixed.add(path)
     return sorted(mixed)
 
 
 def _stages(lock: str) -> dict[str, _StageLock]:
-    """Return what the text of a dvc.lock says of each stage.
+    """Parse the text of a dvc.lock.
 
-    As YAML it would take a minute for a thousand experiments. So that is kept for
-    the parameters, and the rest is read as in core/pipeline/provenance.py, by the one form
-    in which DVC writes it.
+    Parsing it as YAML would take a minute for a thousand experiments. So only the
+    parameters are parsed as YAML; the rest is matched in the form that DVC writes, as in
+    core/pipeline/provenance.py.
     """
     stages = {}
     for name, text in re.findall(r"^  (\S+):\n((?: {4}.*\n)*)", lock, re.MULTILINE):
@@ -309,17 +309,17 @@ def _stages(lock: str) -> dict[str, _StageLock]:
 
 
 def _values(text: bytes) -> dict[str, Any]:
-    """Return the values of a YAML file of ours, or of a part, whatever its comments say.
+    """Return the values of one of our YAML files, or of a part of it.
 
-    A section at a time, because experiments have most of them in common.
+    Sections are parsed one by one and cached, because most are the same in all experiments.
     """
     section = rb"(?:#.*\n|\n)*[\w.]+:.*\n(?:[ #-].*\n|\n)*"
     sections = re.findall(section, text)
     if b"".join(sections) != text or re.search(rb"[&*<]", re.sub(rb"#.*", b"", text)):
-        sections = [text]  # not as DVC and we write it, or one section refers to another
+        sections = [text]  # another form, or sections that refer to each other
     values = [dict(_parsed(part) or {}) for part in sections]
     if sum(map(len, values)) != len(set().union(*values)):
-        values = [_parsed(text)]  # as the whole file is read, where a section is there twice
+        values = [_parsed(text)]  # a section occurs twice: the parser decides
     return {key: value for part in values for key, value in part.items()}
 
 
@@ -332,7 +332,7 @@ def _parsed(text: bytes) -> Any:
 
 
 def _tree(root: Path, base: str, files: Mapping[str, bytes | None]) -> str:
-    """Write the tree of `base` with other `files`, and return its name."""
+    """Write the tree of `base` with `files` replaced, and return its hash."""
     with tempfile.TemporaryDirectory() as folder:
         index = Path(folder) / "index"
         git.run("read-tree", base, cwd=root, index=index)
@@ -354,7 +354,7 @@ def _commit(root: Path, tree: str, parent: str, message: str) -> str:
 
 
 def _has_identity(root: Path) -> bool:
-    """Is there somebody for git to name as the author?"""
+    """Say whether git knows the author of a commit."""
     try:
         git.run("config", "user.email", cwd=root)
     except SetupError:
@@ -362,15 +362,15 @@ def _has_identity(root: Path) -> bool:
     return True
 
 
-def _read(experiment: Experiment, kept: _Kept) -> Result:
-    """Read what an experiment found."""
-    measured = json.loads(kept.files[EVALUATION])["val"]
-    seconds = re.search(rf"^{SECONDS}: ([0-9.]+)$", kept.told, re.MULTILINE)
+def _read(experiment: Experiment, stored: _Stored) -> Result:
+    """Read the result of an experiment."""
+    measured = json.loads(stored.files[EVALUATION])["val"]
+    seconds = re.search(rf"^{SECONDS}: ([0-9.]+)$", stored.message, re.MULTILINE)
     return Result(
         experiment,
         loss=measured["loss"],
         accuracy=measured["accuracy"],
-        history=pd.read_csv(io.BytesIO(kept.files[HISTORY])),
-        predictions=pd.read_csv(io.BytesIO(kept.files[PREDICTIONS])),
+        history=pd.read_csv(io.BytesIO(stored.files[HISTORY])),
+        predictions=pd.read_csv(io.BytesIO(stored.files[PREDICTIONS])),
         seconds=float(seconds[1]) if seconds else None,
     )

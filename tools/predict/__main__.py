@@ -1,6 +1,6 @@
-"""Says what the model makes of images: the label, and the probability of each class.
+"""Predicts images: the label, and the probability of each class.
 
-    python -m tools.predict seven.png digits/      files, and folders with all in them
+    python -m tools.predict seven.png digits/      files and folders
     python -m tools.predict - < seven.png          standard input
     python -m tools.predict --json seven.png       or --csv: with every class
     python -m tools.predict --rev lr-0.1 seven.png the model of a revision or experiment
@@ -8,8 +8,8 @@
 Reads:  dvc.lock and models/model.pt; with --rev, those of the revision, by DVC
 Writes: nothing
 
-Exits with 0 if every image was predicted, 1 if any was not: it is named on standard
-error, and the others go on.
+Exits with 0 if every image was predicted. Exits with 1 if any was not: the error names
+it, and the others are predicted.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from tools.predict.preparation import ImageError
 
 
 def main(images: list[str], revision: str | None, form: str) -> None:
-    """Print what the model makes of the images, and exit with 1 if any failed."""
+    """Print the predictions, and exit with 1 if any image failed."""
     model = loaded_model.load(revision)
     edits = [] if revision else loaded_model.edits()
     if edits:
@@ -53,7 +53,7 @@ def main(images: list[str], revision: str | None, form: str) -> None:
 
 
 def named(images: Sequence[str]) -> Iterator[str]:
-    """Yield each image; those of a folder and its folders sorted, without hidden ones."""
+    """Yield each image; those of a folder and its subfolders sorted, without hidden ones."""
     for name in images:
         folder = Path(name)
         if name == STANDARD_INPUT or not folder.is_dir():
@@ -61,23 +61,23 @@ def named(images: Sequence[str]) -> Iterator[str]:
             continue
         found = (path.relative_to(folder) for path in folder.rglob("*") if _is_file(path))
         shown = sorted(p for p in found if not any(part.startswith(".") for part in p.parts))
-        # Without a file, the folder itself is what can not be predicted.
+        # An empty folder is yielded itself, so that the error names it.
         yield from (str(folder / path) for path in shown) if shown else [name]
 
 
 def _is_file(path: Path) -> bool:
-    """Whether it is a file, or a link to none; a pipe would be waited for."""
+    """Whether it is a file or a broken link; reading a pipe would block."""
     return not path.is_dir() and not path.is_fifo()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the images, whose model predicts them, and the form of the answer."""
+    """Add the images, the model and the output format."""
     parser.add_argument(
         "images", nargs="+", metavar="IMAGE", help="a file, a folder, or - for standard input"
     )
     add_revision(parser)
     form = parser.add_mutually_exclusive_group()
-    for name, text in (("json", "an array of objects"), ("csv", "a row an image")):
+    for name, text in (("json", "an array of objects"), ("csv", "a row for each image")):
         form.add_argument(
             f"--{name}", dest="form", action="store_const", const=name, default="table", help=text
         )

@@ -1,5 +1,5 @@
-// The page of tools.predict.draw: keeps what is drawn as strokes, sends it to its server while
-// it changes, one request at a time and at most twenty a second, and shows the answer.
+// The page of tools.predict.draw: stores the drawing as strokes, sends it to the server when it
+// changes, one request at a time and at most twenty a second, and shows the answer.
 "use strict";
 
 const SENDS_APART = 50; // milliseconds
@@ -15,13 +15,13 @@ const rows = [...byId("classes").children];
 const context = canvas.getContext("2d");
 
 let strokes = []; // lists of points, each [x, y] in [0, 1]
-let picture = null; // what was chosen or dropped, as the browser draws it, if it can
-let file = null; // the same as it is
+let picture = null; // the chosen or dropped image as the browser decodes it, if it can
+let file = null; // the same image as a file
 let drawing = null; // the identifier of the pointer that draws
 let pen = { x: 14, y: 14, down: false }; // of the keyboard, in cells
 let changes = 0; // how often the sheet changed
-let answered = 0; // up to which change the server was asked
-let emptied = 0; // the last change that left nothing: no answer to what was there before is shown
+let answered = 0; // the last change that was sent
+let emptied = 0; // the last change that cleared the sheet: earlier answers are not shown
 let asking = false;
 let quiet = null;
 
@@ -37,7 +37,7 @@ function paint() {
   context.lineCap = context.lineJoin = "round";
   for (const stroke of strokes) {
     context.beginPath();
-    // From a place beside the first, so that a dot is seen: a line without a length is not.
+    // Starts beside the first point, because a line of length zero is not drawn.
     context.moveTo(stroke[0][0] * canvas.width + 0.1, stroke[0][1] * canvas.height);
     for (const [x, y] of stroke) context.lineTo(x * canvas.width, y * canvas.height);
     context.stroke();
@@ -66,7 +66,7 @@ async function ask() {
     const answer = body.size > sheet.dataset.most ? { error: "is too large" } : await predict(body);
     if (asked > emptied) show(answer);
   } catch {
-    show({ error: "gets no answer: was the server ended?" });
+    show({ error: "gets no answer: is the server running?" });
   }
   setTimeout(() => {
     asking = false;
@@ -99,9 +99,9 @@ function show(answer) {
   byId("none").hidden = predicted;
   if (predicted) {
     byId("seen").src = answer.seen;
-    byId("seen").alt = "The image as the model sees it, made like those that it was trained on";
+    byId("seen").alt = "The image as the model sees it, preprocessed like those that it was trained on";
   }
-  // Only of a file: what is drawn here is as light or dark as the page.
+  // Only for a file: a drawing is as light or dark as the page.
   byId("inverted").textContent = predicted && file && answer.inverted ? ", inverted" : "";
 
   clearTimeout(quiet);

@@ -1,4 +1,4 @@
-"""Serves a page on this computer to draw on, and says what the model makes of it meanwhile.
+"""Serves a page to draw on, which shows the prediction of the model while you draw.
 
     python -m tools.predict.draw                 `make try`
     python -m tools.predict.draw --rev lr-0.1    the model of a revision or experiment
@@ -7,8 +7,8 @@ Reads:  dvc.lock and models/model.pt, or with --rev those of the revision; the p
         tools/predict/draw.html.j2 and draw.js
 Writes: nothing
 
-Only this computer can reach it, and only the page itself may ask it: a site that is
-open in the same browser can neither send it an image nor read an answer.
+Only this computer can reach the server, and only the page itself may send requests: a
+site that is open in the same browser can neither send an image nor read an answer.
 """
 
 import argparse
@@ -32,15 +32,15 @@ from core.pipeline.errors import SetupError
 from core.pipeline.runner import run
 from core.report import pages
 from tools.predict import loaded_model, preparation
-from tools.predict.loaded_model import Trained
+from tools.predict.loaded_model import LoadedModel
 from tools.predict.preparation import ImageError
 
 ADDRESS = "127.0.0.1"
-NAMES = (ADDRESS, "localhost")  # under which a browser of this computer reaches it
+NAMES = (ADDRESS, "localhost")  # host names of allowed requests
 TEMPLATE = Path("tools/predict/draw.html.j2")
 SCRIPT = Path("tools/predict/draw.js")
-MAX_BYTES = 50_000_000  # of an image that is sent: more than any camera's
-SECONDS = 60  # after which a connection that says nothing is closed
+MAX_BYTES = 50_000_000  # of an uploaded image: more than any camera's
+SECONDS = 60  # after which an idle connection is closed
 MANY = 20  # classes; more are sorted by their probability
 
 POLICY = (
@@ -50,24 +50,24 @@ POLICY = (
 
 
 class DrawingServer(ThreadingHTTPServer):
-    """Serves the page, and predicts what it sends.
+    """Serves the page, and predicts the images that it sends.
 
     Args:
         model: that predicts.
-        port: to listen at; 0 for any that is free.
+        port: to listen on; 0 for a free one.
 
     Raises:
-        SetupError: another program listens there, or the port is not for everyone.
+        SetupError: the port is in use, or needs privileges.
     """
 
     daemon_threads = True
 
-    def __init__(self, model: Trained, port: int = 0) -> None:
+    def __init__(self, model: LoadedModel, port: int = 0) -> None:
         import torch
 
         self.model = model
-        # One thread predicts, whoever asks, with as many threads of PyTorch's as the
-        # arithmetic allows: it keeps the number for each thread that computes.
+        # One thread predicts for all requests, with as many PyTorch threads as the
+        # numerics allow: PyTorch has that number for each thread that computes.
         self.predictor = ThreadPoolExecutor(
             1, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),)
         )
@@ -75,8 +75,8 @@ class DrawingServer(ThreadingHTTPServer):
             TEMPLATE.read_text(encoding="utf-8"),
             model=model.name,
             dataset=model.dataset,
-            subject=model.making.subject,
-            shape=model.making.shape,
+            subject=model.preprocessing.subject,
+            shape=model.preprocessing.shape,
             names=model.class_names,
             many=len(model.class_names) > MANY,
             most=MAX_BYTES,
@@ -85,14 +85,14 @@ class DrawingServer(ThreadingHTTPServer):
             "/": ("text/html; charset=utf-8", page.encode("utf-8")),
             "/draw.js": ("text/javascript; charset=utf-8", SCRIPT.read_bytes()),
         }
-        # Last: if it can not listen there, it closes what is above.
+        # Last: if it cannot listen, it closes the executor above.
         try:
             super().__init__((ADDRESS, port), _Handler)
         except OSError as error:
             raise SetupError(
-                f"the page can not be served at port {port}",
+                f"the page cannot be served on port {port}",
                 found=error.strerror or str(error),
-                todo="choose another by --port, or leave it out for one that is free",
+                todo="choose another with --port, or leave it out for a free one",
             ) from error
 
     @property
@@ -101,12 +101,12 @@ class DrawingServer(ThreadingHTTPServer):
         return f"http://{ADDRESS}:{self.server_address[1]}/"
 
     def answer(self, image: bytes) -> dict[str, Any]:
-        """Return what the model makes of an image, or under `error` why it can not."""
+        """Return the prediction for an image, or under `error` why there is none."""
         return self.predictor.submit(self._answer, image).result()
 
     def _answer(self, image: bytes) -> dict[str, Any]:
         try:
-            prepared = preparation.prepare(io.BytesIO(image), self.model.making)
+            prepared = preparation.prepare(io.BytesIO(image), self.model.preprocessing)
         except ImageError as error:
             return {"error": error.what}
         probabilities = self.model.probabilities(prepared.pixels)
@@ -119,7 +119,7 @@ class DrawingServer(ThreadingHTTPServer):
         }
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of a page that was closed before it had its answer."""
+        """Ignore a page that was closed before it had its answer."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
@@ -146,7 +146,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(HTTPStatus.OK, kind, content)
 
     def do_POST(self) -> None:
-        """Answer an image with what the model makes of it."""
+        """Answer an image with its prediction."""
         if not self._is_allowed():
             return
         length = self.headers.get("Content-Length", "")
@@ -162,11 +162,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(HTTPStatus.OK, "application/json", content)
 
     def _is_allowed(self) -> bool:
-        """Refuse who calls this server by another name, and other pages than its own.
+        """Refuse requests to another host name, and from other pages than our own.
 
-        A site can let its own name lead to this computer (DNS rebinding), or let its
-        page send something here: the browser tells of both in these headers. The port
-        may be another than ours: that of a tunnel from a computer far away.
+        A site can point its own name to this computer (DNS rebinding), or let its page
+        send requests here: these headers show both. The port may differ from ours, as
+        it does behind an SSH tunnel.
         """
         host, origin = self.headers.get("Host", ""), self.headers.get("Origin")
         if host.partition(":")[0] in NAMES and origin in (None, f"http://{host}"):
@@ -175,7 +175,7 @@ class _Handler(BaseHTTPRequestHandler):
         return False
 
     def _refuse(self, status: HTTPStatus) -> None:
-        self.close_connection = True  # what else was sent is not read
+        self.close_connection = True  # the rest of the request is not read
         self._send(status, "text/plain; charset=utf-8", f"{status.phrase}\n".encode())
 
     def _send(self, status: HTTPStatus, kind: str, content: bytes) -> None:
@@ -196,11 +196,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing: twenty lines a second tell nobody anything."""
+        """Log nothing: there are twenty requests a second."""
 
 
 def _data_url(pixels: Any) -> str:
-    """Return the address of a PNG that holds pixels, (H, W, C)."""
+    """Return a data URL of pixels, (H, W, C), as a PNG."""
     image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
     file = io.BytesIO()
     image.save(file, format="PNG")
@@ -214,7 +214,7 @@ def main(revision: str | None, port: int, browser: bool) -> None:
     if edits:
         print(loaded_model.note(edits))
     with DrawingServer(model, port) as server:
-        print(f"{model.name}, trained on {model.dataset}: draw {model.making.subject} at")
+        print(f"{model.name}, trained on {model.dataset}: draw {model.preprocessing.subject} at")
         print(f"  {server.url}")
         print("Ctrl-C ends it", flush=True)
         if browser:  # one in the terminal returns only when it is closed
@@ -232,9 +232,9 @@ def _port(text: str) -> int:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add whose model predicts, and where the page is served."""
+    """Add the model, and where the page is served."""
     loaded_model.add_revision(parser)
-    parser.add_argument("--port", type=_port, default=0, help="to serve at; default: a free one")
+    parser.add_argument("--port", type=_port, default=0, help="to serve on; default: a free one")
     parser.add_argument(
         "--no-browser", dest="browser", action="store_false", help="only print the address"
     )

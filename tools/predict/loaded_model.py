@@ -1,8 +1,7 @@
 """The model of this folder, or of any revision or experiment, ready to predict.
 
-What a model is says the dvc.lock that it was kept with, and not params.yaml, which
-may have been edited since: its data set, its architecture, its arithmetic. Neither
-data nor metrics are needed.
+Its dvc.lock says which data set, architecture and numerics it has; params.yaml may have
+been edited since. Neither data nor metrics are needed.
 """
 
 import argparse
@@ -23,7 +22,7 @@ from core.pipeline import provenance, strict_yaml
 from core.pipeline.errors import ModelError
 from core.pipeline.params import PARAMS_FILE, ModelParams
 from core.training import numerics
-from tools.predict.preparation import MAKINGS, Making
+from tools.predict.preparation import PREPROCESSING, Preprocessing
 from tools.repository import freshness
 
 if TYPE_CHECKING:
@@ -33,30 +32,30 @@ LOCK = Path("dvc.lock")
 MODEL = Path("models/model.pt")
 
 
-class Kept(NamedTuple):
-    """What a dvc.lock says of its model."""
+class LockedModel(NamedTuple):
+    """The model that a dvc.lock describes."""
 
     dataset: str
     settings: ModelParams
     numerics: str
     threads: int | None
     md5: str
-    chosen: dict[str, Any]  # each knob that the model depends on, under its dotted name
+    chosen: dict[str, Any]  # each parameter that the model depends on, under its dotted name
 
 
-class Trained(NamedTuple):
-    """A model with what is needed to show it an image."""
+class LoadedModel(NamedTuple):
+    """A model with everything that it takes to predict an image."""
 
     name: str  # of its architecture
     dataset: str
     class_names: tuple[str, ...]
-    making: Making
+    preprocessing: Preprocessing
     network: "nn.Module"
 
     def probabilities(self, pixels: NDArray[np.uint8]) -> list[float]:
         """Return the probability of each class.
 
-        Each image is a batch of its own, so that its bits do not depend on others.
+        Each image is a batch of its own, so that its result does not depend on others.
 
         Args:
             pixels: uint8 (H, W, C), an image like those of the data set.
@@ -70,8 +69,8 @@ class Trained(NamedTuple):
         return list(probabilities)
 
 
-def load(revision: str | None) -> Trained:
-    """Load a model, and pin the arithmetic that it was made with. It runs on the CPU.
+def load(revision: str | None) -> LoadedModel:
+    """Load a model, and pin the numerics that it was trained with. It runs on the CPU.
 
     Args:
         revision: a branch, a tag, a commit or an experiment of DVC; None for the
@@ -79,71 +78,71 @@ def load(revision: str | None) -> Trained:
 
     Raises:
         ModelError: there is none, it is not the one of dvc.lock, or it does not fit
-            the code of today.
+            the current code.
     """
     if revision is None:
         return _load_from_folder()
-    kept = read_lock(_read_lock(revision), f"{LOCK} of {revision}")
-    content = _read_model(revision, kept.md5)
+    locked = read_lock(_read_lock(revision), f"{LOCK} of {revision}")
+    content = _read_model(revision, locked.md5)
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    if found != kept.md5:
-        raise _another(f"{MODEL} of {revision}", kept.md5, found, provenance.MENDED)
+    if found != locked.md5:
+        raise _mismatch(f"{MODEL} of {revision}", locked.md5, found, provenance.MENDED)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / MODEL.name
         path.write_bytes(content)
         try:
-            return _built(kept, path)
+            return _built(locked, path)
         except ModelError as error:
             raise ModelError(
-                f"the model of {revision} does not fit the code of today",
+                f"the model of {revision} does not fit the current code",
                 expected=error.details["expected"],
                 found=error.details["found"],
                 where="core/training/models.py",
-                todo=f"use the code that it was trained by: git worktree add ../then {revision}",
+                todo=f"use the code that it was trained with: git worktree add ../then {revision}",
             ) from error
 
 
 def edits() -> list[str]:
-    """Return which knobs of params.yaml the model in this folder was not trained with."""
+    """Return the parameters of params.yaml that changed since the model was trained."""
     if not LOCK.exists():
         return []
     trained = read_lock(LOCK.read_bytes(), str(LOCK)).chosen
-    today = _knobs(strict_yaml.load(PARAMS_FILE).values)
+    current = _model_parameters(strict_yaml.load(PARAMS_FILE).values)
     return [
-        f"{name}: {trained.get(name)} → {today.get(name)}"
-        for name in dict.fromkeys([*trained, *today])
-        if trained.get(name) != today.get(name)
+        f"{name}: {trained.get(name)} → {current.get(name)}"
+        for name in dict.fromkeys([*trained, *current])
+        if trained.get(name) != current.get(name)
     ]
 
 
-def read_lock(content: bytes, where: str) -> Kept:
-    """Read what a dvc.lock says of the model that it was written with.
+def read_lock(content: bytes, where: str) -> LockedModel:
+    """Read the model that a dvc.lock describes.
 
     Args:
         content: of the file.
-        where: its name, for the message of an error.
+        where: its name, for an error message.
 
     Raises:
-        ModelError: it knows of no model, or of one that other code was written for.
+        ModelError: it has no model, or one that needs other code.
     """
     try:
         stages = YAML(typ="safe").load(content.decode("utf-8"))["stages"]
-        knobs = {
+        parameters = {
             key: value
             for stage in ("download", "train")
             for key, value in stages[stage]["params"][PARAMS_FILE.name].items()
         }
-        dataset = knobs["dataset"]["name"]
-        if dataset not in MAKINGS:
-            raise ValueError(f"the data set {dataset} is not known")
+        dataset = parameters["dataset"]["name"]
+        if dataset not in PREPROCESSING:
+            raise ValueError(f"the data set {dataset} is unknown")
         (md5,) = (out["md5"] for out in stages["train"]["outs"] if out["path"] == MODEL.as_posix())
-        return Kept(
+        return LockedModel(
             dataset,
-            ModelParams.model_validate(knobs["model"]),
-            knobs["numerics"],
-            knobs["train"]["threads"],
+            ModelParams.model_validate(parameters["model"]),
+            parameters["numerics"],
+            parameters["train"]["threads"],
             md5,
-            _knobs(knobs),
+            _model_parameters(parameters),
         )
     except ValidationError as error:
         found = "\n".join(
@@ -154,15 +153,15 @@ def read_lock(content: bytes, where: str) -> Kept:
     except (YAMLError, ValueError, TypeError, AttributeError) as error:
         found = str(error).split("\n")[0]
     raise ModelError(
-        f"{where} does not describe a model of the code of today",
+        f"{where} does not describe a model of the current code",
         expected="the stages download and train, with their parameters",
         found=found,
         todo="dvc repro; a model of other code runs with that code: git worktree add",
     )
 
 
-def _knobs(values: Any) -> dict[str, Any]:
-    """Return the knobs that a model depends on, out of all that are there."""
+def _model_parameters(values: Any) -> dict[str, Any]:
+    """Return the parameters that a model depends on."""
     return {
         name: value
         for name, value in freshness.leaves(values)
@@ -170,7 +169,7 @@ def _knobs(values: Any) -> dict[str, Any]:
     }
 
 
-def _load_from_folder() -> Trained:
+def _load_from_folder() -> LoadedModel:
     try:
         lock = LOCK.read_bytes()
     except FileNotFoundError:
@@ -179,14 +178,14 @@ def _load_from_folder() -> Trained:
             where=str(Path.cwd()),
             todo="run it from the root of the repository; dvc repro trains a model",
         ) from None
-    kept = read_lock(lock, str(LOCK))
-    if MODEL.exists() and (found := provenance.md5(MODEL)) != kept.md5:
+    locked = read_lock(lock, str(LOCK))
+    if MODEL.exists() and (found := provenance.md5(MODEL)) != locked.md5:
         todo = f"dvc repro; or dvc checkout --force {MODEL} for the one of {LOCK}"
-        raise _another(str(MODEL), kept.md5, found, todo)
-    return _built(kept, MODEL)
+        raise _mismatch(str(MODEL), locked.md5, found, todo)
+    return _built(locked, MODEL)
 
 
-def _another(what: str, expected: str, found: str, todo: str) -> ModelError:
+def _mismatch(what: str, expected: str, found: str, todo: str) -> ModelError:
     return ModelError(
         f"{what} is not the model that {LOCK} describes",
         expected=f"MD5 {expected}",
@@ -229,31 +228,31 @@ def _read_model(revision: str, md5: str) -> bytes:
             f"git checkout {revision} for a commit; then dvc repro",
         ) from error
     except DvcException as error:
-        raise ModelError(f"DVC can not read the model of {revision}", found=str(error)) from error
+        raise ModelError(f"DVC cannot read the model of {revision}", found=str(error)) from error
     return content
 
 
-def _built(kept: Kept, path: Path) -> Trained:
-    numerics.pin(kept.numerics, kept.threads)
+def _built(locked: LockedModel, path: Path) -> LoadedModel:
+    numerics.pin(locked.numerics, locked.threads)
     from core.training import models, weights
 
-    making = MAKINGS[kept.dataset]
-    class_names = datasets.DATASETS[kept.dataset].classes
-    network = models.build(kept.settings, making.shape, len(class_names))
-    weights.load_into(network, path, name=kept.settings.name)
-    return Trained(kept.settings.name, kept.dataset, class_names, making, network)
+    preprocessing = PREPROCESSING[locked.dataset]
+    class_names = datasets.DATASETS[locked.dataset].classes
+    network = models.build(locked.settings, preprocessing.shape, len(class_names))
+    weights.load_into(network, path, name=locked.settings.name)
+    return LoadedModel(locked.settings.name, locked.dataset, class_names, preprocessing, network)
 
 
 def note(edits: Sequence[str]) -> str:
-    """Say that the model is not that of params.yaml."""
+    """Return a note that params.yaml has changed."""
     return (
-        "note: this is the model of dvc.lock; params.yaml was edited since: "
-        f"{'; '.join(edits)}. dvc repro trains that one"
+        "note: this is the model of dvc.lock; params.yaml has changed since: "
+        f"{'; '.join(edits)}. dvc repro trains that model"
     )
 
 
 def add_revision(parser: argparse.ArgumentParser) -> None:
-    """Add whose model predicts."""
+    """Add the option that chooses the model."""
     parser.add_argument(
         "--rev",
         dest="revision",

@@ -1,4 +1,4 @@
-"""Predictions of image files: made, and written as a table, as JSON or as CSV."""
+"""Predicts image files, and writes the predictions as a table, as JSON or as CSV."""
 
 import csv
 import io
@@ -11,21 +11,21 @@ from typing import NamedTuple
 from core.pipeline import files
 from core.report.pages import percent
 from tools.predict import preparation
-from tools.predict.loaded_model import Trained
+from tools.predict.loaded_model import LoadedModel
 from tools.predict.preparation import ImageError
 
 STANDARD_INPUT = "-"
-WIDTH = 80  # of the table, in letters
-GUESSES = 3  # a row of the table, if there is room
-LEAST_NAME = 16  # letters of a file's name, before a guess makes room for it
+WIDTH = 80  # of the table, in characters
+GUESSES = 3  # in a row of the table, if there is room
+LEAST_NAME = 16  # characters of a file name, or else a guess is left out
 
 
 class Prediction(NamedTuple):
-    """What the model makes of an image."""
+    """The prediction for an image."""
 
     file: str
     probabilities: dict[str, float]  # of each class, in the order of the labels
-    inverted: bool  # it was dark on light, other than the images of the data set
+    inverted: bool  # it was dark on light, unlike the images of the data set
 
     @property
     def guesses(self) -> list[tuple[str, float]]:
@@ -33,21 +33,21 @@ class Prediction(NamedTuple):
         return sorted(self.probabilities.items(), key=lambda each: -each[1])
 
 
-def predict(model: Trained, name: str) -> Prediction:
+def predict(model: LoadedModel, name: str) -> Prediction:
     """Predict a file, or standard input.
 
     Raises:
-        ImageError: it is no image like those that the model was trained on.
+        ImageError: it is not an image, or nothing is drawn on it.
     """
     if name == STANDARD_INPUT:
-        if sys.stdin is None:  # by who started this: <&-
+        if sys.stdin is None:  # closed by the shell: <&-
             raise ImageError("is closed", expected="an image on standard input")
-        prepared = preparation.prepare(io.BytesIO(sys.stdin.buffer.read()), model.making)
+        prepared = preparation.prepare(io.BytesIO(sys.stdin.buffer.read()), model.preprocessing)
     else:
         if Path(name).is_dir():
             raise ImageError("has no files in it", expected="images that are not hidden")
         with Path(name).open("rb") as file:
-            prepared = preparation.prepare(file, model.making)
+            prepared = preparation.prepare(file, model.preprocessing)
     probabilities = model.probabilities(prepared.pixels)
     named = dict(zip(model.class_names, probabilities, strict=True))
     return Prediction(name, named, prepared.inverted)
@@ -69,7 +69,7 @@ def as_json(predictions: Sequence[Prediction]) -> str:
 
 
 def as_csv(predictions: Sequence[Prediction], class_names: Sequence[str]) -> str:
-    """Write predictions with a header, a row an image and a column a class."""
+    """Write predictions with a header, a row for each image and a column for each class."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["file", "label", "probability", "inverted", *class_names])
@@ -82,7 +82,7 @@ def as_csv(predictions: Sequence[Prediction], class_names: Sequence[str]) -> str
 
 
 def as_table(predictions: Sequence[Prediction]) -> str:
-    """Write the most probable classes of each image, in lines of at most `WIDTH` letters."""
+    """Write the most probable classes of each image, in lines of at most `WIDTH` characters."""
     shown = [each.guesses[:GUESSES] for each in predictions]
     letters = max(len(name) for guesses in shown for name, _ in guesses)
     guess = letters + len(" 100.0 %")
@@ -103,10 +103,10 @@ def as_table(predictions: Sequence[Prediction]) -> str:
 
 
 def printable(name: str) -> str:
-    """Replace what would not be a letter on a terminal: a file's name may hold anything."""
+    """Replace unprintable characters: a file name may contain any."""
     return "".join(letter if letter.isprintable() else "?" for letter in name)
 
 
 def _cut(name: str, room: int) -> str:
-    """Shorten a name to its end, which tells most."""
+    """Shorten a name to its end, which says most."""
     return name if len(name) <= room else "…" + name[-(room - 1) :]

@@ -1,10 +1,10 @@
 """Whether dvc.lock and metrics/ belong to the code and the parameters, from git alone.
 
-DVC's own answer needs the data, or the cache that holds it: without them
-`dvc status` calls everything changed, and `dvc repro --dry --allow-missing`
-lets stale stages pass. What lies in git is enough: a stage is current if its
-command, its code, its parameters and its metrics are those that dvc.lock
-recorded, and if its data is what the stage before it recorded as its output.
+DVC needs the data, or the cache, to answer that: without them `dvc status` reports
+everything as changed, and `dvc repro --dry --allow-missing` misses stale stages. The
+files in git are enough: a stage is current if its command, code, parameters and
+metrics are those in dvc.lock, and if its data is what dvc.lock records as the output
+of the stage before it.
 """
 
 import hashlib
@@ -18,19 +18,19 @@ LOCK = "dvc.lock"
 PIPELINE = "dvc.yaml"
 PARAMS = "params.yaml"
 
-LAUNCHER = "${launcher}"  # the one knob that dvc.yaml puts into a command
+LAUNCHER = "${launcher}"  # the one parameter that dvc.yaml uses in a command
 
-# What a stage may say. Anything else (foreach, wdir, frozen, ...) would need
-# more of DVC's rules than are written here.
-UNDERSTOOD = {"cmd", "deps", "params", "outs", "metrics", "plots", "desc", "meta"}
+# Keys that a stage may have. Others (foreach, wdir, frozen, ...) need rules of DVC
+# that are not implemented here.
+SUPPORTED = {"cmd", "deps", "params", "outs", "metrics", "plots", "desc", "meta"}
 
 
 class Finding(NamedTuple):
-    """Why a stage is not what dvc.lock says."""
+    """How a stage differs from dvc.lock."""
 
     stage: str
     what: str  # a file, a parameter or `cmd`
-    how: str  # what moved, in words
+    how: str  # it changed, in words
 
 
 class Stage(NamedTuple):
@@ -40,15 +40,15 @@ class Stage(NamedTuple):
     deps: list[str]
     params: dict[str, list[str]]  # for each file its keys, none for all of them
     outs: list[str]
-    in_git: set[str]  # of the outs those that lie in git
+    in_git: set[str]  # the outs that are in git
 
 
 def findings(snapshot: Snapshot) -> list[Finding]:
-    """Compare dvc.lock with everything that lies in git and that it speaks of.
+    """Compare dvc.lock with every file in git that it names.
 
     Raises:
         DataError: dvc.yaml, dvc.lock or params.yaml cannot be read.
-        SetupError: there is no pipeline, or it uses what is not understood here.
+        SetupError: there is no pipeline, or it uses a feature that is not supported here.
     """
     stages = pipeline(snapshot)
     locks = locked(snapshot)
@@ -63,7 +63,7 @@ def findings(snapshot: Snapshot) -> list[Finding]:
     for name, stage in stages.items():
         lock = locks.get(name)
         if lock is None:
-            found.append(Finding(name, LOCK, "does not know this stage"))
+            found.append(Finding(name, LOCK, "has no entry for this stage"))
             continue
         if lock.get("cmd") != stage.cmd:
             found.append(Finding(name, "cmd", f"{_short(lock.get('cmd'))} → {_short(stage.cmd)}"))
@@ -73,18 +73,18 @@ def findings(snapshot: Snapshot) -> list[Finding]:
         for path in stage.deps:
             how = ""
             if path in makers:
-                how = _made_differently(path, deps.get(path), made, makers[path])
+                how = _differs_from_maker(path, deps.get(path), made, makers[path])
             if not how and (path not in makers or path in stages[makers[path]].in_git):
-                how = _moved(snapshot, path, deps.get(path))
+                how = _changed(snapshot, path, deps.get(path))
             found += [Finding(name, path, how)] if how else []
-        found += [Finding(name, *moved) for moved in _params(snapshot, stage, lock)]
+        found += [Finding(name, *changed) for changed in _params(snapshot, stage, lock)]
         for path in stage.outs:
-            how = _moved(snapshot, path, outs.get(path)) if path in stage.in_git else ""
+            how = _changed(snapshot, path, outs.get(path)) if path in stage.in_git else ""
             how = how or ("" if path in outs else f"is not in {LOCK}")
             found += [Finding(name, path, how)] if how else []
     files = snapshot.files()
     return found + [
-        Finding(name, out["path"], "is made by no stage any more: git rm it")
+        Finding(name, out["path"], "is an output of no stage: git rm it")
         for name, lock in locks.items()
         for out in lock.get("outs", [])
         if out["path"] not in makers and out["path"] in files
@@ -96,7 +96,7 @@ def pipeline(snapshot: Snapshot) -> dict[str, Stage]:
 
     Raises:
         DataError: it is not YAML.
-        SetupError: it is missing, or uses what is not understood here.
+        SetupError: it is missing, or uses a feature that is not supported here.
     """
     content = snapshot.yaml(PIPELINE)
     stages = content.get("stages") if isinstance(content, dict) else None
@@ -107,18 +107,18 @@ def pipeline(snapshot: Snapshot) -> dict[str, Stage]:
             todo="run it from the root of the repository",
         )
     unknown = {
-        f"{name}.{key}" for name, stage in stages.items() for key in set(stage) - UNDERSTOOD
+        f"{name}.{key}" for name, stage in stages.items() for key in set(stage) - SUPPORTED
     } | ({"vars"} & set(content))
-    knobs = snapshot.yaml(PARAMS)
-    launcher = knobs.get("launcher") if isinstance(knobs, dict) else None
+    parameters = snapshot.yaml(PARAMS)
+    launcher = parameters.get("launcher") if isinstance(parameters, dict) else None
     for stage in stages.values():
         stage["cmd"] = str(stage.get("cmd")).replace(LAUNCHER, str(launcher))
     if unknown or "${" in str(stages):
         raise SetupError(
-            f"{PIPELINE} of {snapshot.name} uses what this check does not understand",
-            expected=", ".join(sorted(UNDERSTOOD)),
+            f"{PIPELINE} of {snapshot.name} uses features that this check does not support",
+            expected=", ".join(sorted(SUPPORTED)),
             found=", ".join(sorted(unknown)) or "${...}",
-            todo="write it out, or use dvc status where the data is",
+            todo="write the stages out, or use dvc status where the data is",
         )
     return {name: _stage(stage) for name, stage in stages.items()}
 
@@ -161,27 +161,27 @@ def _named(entry: str | dict[str, Any]) -> tuple[str, dict[str, Any]]:
     return path, options or {}
 
 
-def _made_differently(path: str, dep: Any, made: dict[str, Any], maker: str) -> str:
-    """Say how a dependency that another stage makes is not what that stage recorded."""
+def _differs_from_maker(path: str, dep: Any, made: dict[str, Any], maker: str) -> str:
+    """Say how a dependency differs from the output of the stage that makes it."""
     if dep is None:
         return f"is not in {LOCK}"
     if path in made and made[path] != dep.get("md5"):
-        return f"is not what {LOCK} says that {maker} made"
+        return f"differs from the output of {maker} in {LOCK}"
     return ""
 
 
-def _moved(snapshot: Snapshot, path: str, entry: Any) -> str:
-    """Say how a file that lies in git is not what dvc.lock recorded."""
+def _changed(snapshot: Snapshot, path: str, entry: Any) -> str:
+    """Say how a file in git differs from what dvc.lock records."""
     if entry is None:
         return f"is not in {LOCK}"
-    # Before DVC 3 hashes were taken with the line ends converted; they name no kind.
+    # DVC 2 converted line ends before hashing; its entries have no `hash`.
     if entry.get("hash") != "md5" or str(entry.get("md5")).endswith(".dir"):
         raise SetupError(
-            f"{LOCK} of {snapshot.name} holds a hash that this check does not understand",
+            f"{LOCK} of {snapshot.name} has a hash that this check does not support",
             expected="the MD5 of a file, as DVC 3 writes it",
-            found=f"{entry.get('hash', 'a hash of DVC 2')}: {entry.get('md5')}",
+            found=f"{entry.get('hash', 'of DVC 2')}: {entry.get('md5')}",
             where=path,
-            todo="list files, not folders; dvc repro --force writes the hashes anew",
+            todo="list files, not folders; dvc repro --force rewrites the hashes",
         )
     content = snapshot.read(path)
     if content is None:
@@ -194,12 +194,12 @@ def _moved(snapshot: Snapshot, path: str, entry: Any) -> str:
 
 
 def md5(content: bytes) -> str:
-    """Return the MD5 of the bytes of a file, as DVC has it in dvc.lock."""
+    """Return the MD5 of the bytes of a file, as in dvc.lock."""
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
 def _params(snapshot: Snapshot, stage: Stage, lock: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield each parameter that moved, down to the single knob, and how."""
+    """Yield each parameter that changed, by its full dotted name, and how."""
     for file, keys in stage.params.items():
         actual = snapshot.yaml(file)
         recorded = lock.get("params", {}).get(file) or {}
@@ -225,7 +225,7 @@ def _params(snapshot: Snapshot, stage: Stage, lock: dict[str, Any]) -> Iterator[
 
 
 def leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield each knob below a section under its dotted name; lists are values."""
+    """Yield each parameter below a section under its dotted name; lists are values."""
     if isinstance(value, dict) and value:
         for key, item in value.items():
             yield from leaves(item, f"{name}.{key}" if name else str(key))

@@ -1,4 +1,4 @@
-"""Runs git, asks it about a repository, and says in a few lines when it refuses."""
+"""Runs git, and reports a failure in a few lines."""
 
 import io
 import os
@@ -8,8 +8,8 @@ from pathlib import Path
 
 from core.pipeline.errors import SetupError
 
-# What would make git work on another repository than the one of the folder; a
-# hook of git sets some of them (`git rev-parse --local-env-vars` lists them all).
+# Variables that make git use another repository than the one of the folder. Git sets
+# some of them for its hooks (`git rev-parse --local-env-vars` lists all).
 REDIRECTIONS = (
     "GIT_COMMON_DIR",
     "GIT_DIR",
@@ -22,7 +22,7 @@ REDIRECTIONS = (
 
 
 def undirected(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return `environment` without what would lead git to another repository."""
+    """Return `environment` without the variables that point git to another repository."""
     return {name: value for name, value in environment.items() if name not in REDIRECTIONS}
 
 
@@ -35,7 +35,7 @@ def run(
         arguments: of git.
         cwd: a folder of the repository; None for the working directory.
         stdin: what git reads.
-        index: another index file than the repository's own, which stays as it is.
+        index: the index file to use in place of the repository's own.
 
     Raises:
         SetupError: git is not installed, or it failed; says why.
@@ -62,7 +62,7 @@ def run(
 def line(
     *arguments: str, cwd: Path | None = None, stdin: bytes = b"", index: Path | None = None
 ) -> str:
-    """Run git as `run` does and return its answer of one line."""
+    """Run git as `run` does and return the one line that it prints."""
     return run(*arguments, cwd=cwd, stdin=stdin, index=index).decode().strip()
 
 
@@ -72,7 +72,7 @@ def commit_of(revision: str) -> str:
     Raises:
         SetupError: there is no such commit.
     """
-    run("rev-parse", "--git-dir")  # says so where there is no repository
+    run("rev-parse", "--git-dir")  # a clear error outside of a repository
     try:
         wanted = ("--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
         return line("rev-parse", *wanted)
@@ -80,7 +80,7 @@ def commit_of(revision: str) -> str:
         raise SetupError(
             f"there is no revision {revision}",
             expected="a branch, a tag or the hash of a commit",
-            todo="git log --oneline lists commits; git fetch gets those that are elsewhere",
+            todo="git log --oneline lists commits; git fetch gets those of the remote",
         ) from None
 
 
@@ -94,7 +94,7 @@ def exists(revision: str) -> bool:
 
 
 def merge_base(one: str, other: str) -> str | None:
-    """Return the commit where two branches part, or None if the history does not show it."""
+    """Return the common ancestor of two branches, or None if the history has none."""
     try:
         return line("merge-base", one, other)
     except SetupError:
@@ -102,7 +102,7 @@ def merge_base(one: str, other: str) -> str | None:
 
 
 def is_shallow() -> bool:
-    """Say whether the history is cut off, as in a clone with --depth."""
+    """Say whether the history is truncated, as in a clone with --depth."""
     return line("rev-parse", "--is-shallow-repository") == "true"
 
 
@@ -112,12 +112,12 @@ def files_of(commit: str) -> set[str]:
 
 
 def content(commit: str, path: str) -> bytes:
-    """Return a file as it stands in a commit that has it."""
+    """Return the content of a file in a commit that has it."""
     return run("cat-file", "blob", f"{commit}:{path}")
 
 
 def contents(names: Sequence[str], cwd: Path | None = None) -> dict[str, tuple[str, bytes]]:
-    """Return the objects that have these names, with one process for all.
+    """Return the objects with these names, using one process for all.
 
     Args:
         names: `COMMIT:PATH` for a file, a reference for its commit; no line breaks.
@@ -130,9 +130,9 @@ def contents(names: Sequence[str], cwd: Path | None = None) -> dict[str, tuple[s
     answer = io.BytesIO(run("cat-file", "--batch", "--buffer", cwd=cwd, stdin=asked))
     found = {}
     for name in names:
-        told = answer.readline().decode()  # HASH TYPE SIZE
-        if told != f"{name} missing\n":
-            sha, _, size = told.split()
+        header = answer.readline().decode()  # HASH TYPE SIZE
+        if header != f"{name} missing\n":
+            sha, _, size = header.split()
             found[name] = (sha, answer.read(int(size)))
             answer.readline()
     return found

@@ -1,4 +1,4 @@
-"""Reads dvc.lock, the hashes of all that each stage read and wrote, and compares two."""
+"""Reads dvc.lock, the hashes of the inputs and outputs of each stage, and compares two."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from core.pipeline.errors import DataError
 
 @dataclass(frozen=True)
 class Stage:
-    """What a stage read and wrote.
+    """The inputs and outputs of a stage.
 
     Args:
         name: as in dvc.yaml.
@@ -33,9 +33,9 @@ class Difference:
 
     Args:
         stage: its name.
-        settings: the names of what differs of `Stage.settings`.
-        inputs: the paths that it read differently.
-        outputs: the paths that it wrote differently.
+        settings: the names of the settings that differ.
+        inputs: the paths of the inputs that differ.
+        outputs: the paths of the outputs that differ.
     """
 
     stage: str
@@ -45,7 +45,7 @@ class Difference:
 
     @property
     def began(self) -> bool:
-        """Whether it wrote something else though it read the same."""
+        """Whether its outputs differ though its inputs and settings are the same."""
         return bool(self.outputs) and not self.inputs and not self.settings
 
 
@@ -55,9 +55,9 @@ def compare(
     """Return the stages that differ, in the order of the pipeline.
 
     Args:
-        committed: the stages of the one lock.
+        committed: the stages of one lock.
         rebuilt: those of the other.
-        changed: outputs that are known to differ whatever their hashes say.
+        changed: outputs that are known to differ, whatever the hashes are.
     """
     old = {stage.name: stage for stage in committed}
     new = {stage.name: stage for stage in rebuilt}
@@ -85,7 +85,7 @@ def read(content: bytes, where: str) -> list[Stage]:
 
     Args:
         content: of the file.
-        where: it is from, for the message of an error.
+        where: its origin, for an error message.
 
     Returns:
         The stages in the order of the pipeline: each after those whose outputs
@@ -110,7 +110,7 @@ def read(content: bytes, where: str) -> list[Stage]:
         ]
     except (YAMLError, UnicodeDecodeError, AttributeError, KeyError, TypeError) as error:
         raise DataError(
-            "dvc.lock is not what DVC writes",
+            "dvc.lock is not in the format of DVC",
             expected="stages with cmd, deps and outs",
             found=str(error).split("\n")[0],
             where=where,
@@ -130,7 +130,7 @@ def _parameters(files: dict[str, dict[str, Any]]) -> Iterator[tuple[str, Any]]:
 
 
 def _ordered(stages: list[Stage]) -> list[Stage]:
-    """Put each stage behind those that it reads from; else leave them as they are."""
+    """Put each stage after those whose outputs it reads; else keep the order."""
     ordered: list[Stage] = []
     waiting = list(stages)
     while waiting:
@@ -140,7 +140,7 @@ def _ordered(stages: list[Stage]) -> list[Stage]:
                 for stage in waiting
                 if not any(_reads(stage, path) for other in waiting for path in other.outputs)
             ),
-            waiting[0],  # a circle, which DVC does not allow
+            waiting[0],  # a cycle, which DVC does not allow
         )
         waiting.remove(ready)
         ordered.append(ready)
@@ -148,10 +148,10 @@ def _ordered(stages: list[Stage]) -> list[Stage]:
 
 
 def within(path: str, folder: str) -> bool:
-    """Say whether a path is `folder` or lies in it."""
+    """Say whether a path is `folder` or in it."""
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
 def _reads(stage: Stage, path: str) -> bool:
-    """Say whether a stage reads a path: as it is, as part of a folder, or as its folder."""
+    """Say whether a stage reads a path, a folder that contains it, or a file in it."""
     return any(within(path, read) or within(read, path) for read in stage.inputs)

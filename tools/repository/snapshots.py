@@ -1,7 +1,7 @@
-"""The project at a point of its history: the working tree, or a commit.
+"""A state of the project: the working tree, or a commit.
 
-Both are read in the same way and need neither data nor cache: what a tool
-wants to know about a side of a comparison lies in git.
+Both are read in the same way, and neither data nor cache is needed: git has
+everything that a tool compares.
 """
 
 import json
@@ -19,15 +19,15 @@ from tools.repository import git
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A state of the project; make one by `working_tree` or `revision`."""
+    """A state of the project, as `working_tree` and `revision` return it."""
 
     name: str  # for a reader: "the working tree", "main"
-    commit: str | None  # None is what lies in `folder`
+    commit: str | None  # None for the files in `folder`
     folder: Path = Path()
-    known: dict[str, bytes | None] = field(default_factory=dict, repr=False)  # what was read
+    known: dict[str, bytes | None] = field(default_factory=dict, repr=False)  # read so far
 
     def files(self) -> list[str]:
-        """Return the paths of all files, without those that git ignores, in order."""
+        """Return the sorted paths of all files that git does not ignore."""
         if self.commit:
             return sorted(_files_of(self.commit))
         kinds = ("--cached", "--others", "--exclude-standard")
@@ -41,7 +41,7 @@ class Snapshot:
         return self.known[path]
 
     def yaml(self, path: str) -> Any:
-        """Return what a YAML file holds as DVC reads it (1e-5 is a number), or None if missing.
+        """Return the content of a YAML file as DVC reads it (1e-5 is a number), or None if missing.
 
         Raises:
             DataError: it is not YAML.
@@ -55,7 +55,7 @@ class Snapshot:
             raise self.unreadable(path, "YAML", str(error).split("\n")[0]) from error
 
     def json(self, path: str) -> Any:
-        """Return what a JSON file holds, or None if it is missing.
+        """Return the content of a JSON file, or None if it is missing.
 
         Raises:
             DataError: it is not JSON.
@@ -69,17 +69,17 @@ class Snapshot:
             raise self.unreadable(path, "JSON", str(error)) from error
 
     def unreadable(self, path: str, expected: str, found: str) -> DataError:
-        """Return the error for a file that does not hold what it should."""
+        """Return the error for a file with unexpected content."""
         return DataError(
             f"{path} of {self.name} cannot be read",
             expected=expected,
             found=found,
-            todo=f"git log -p -- {path} shows what was changed",
+            todo=f"git log -p -- {path} shows its changes",
         )
 
     def _read(self, path: str) -> bytes | None:
         if self.commit:
-            # ./ because git counts from its own root, which may be a folder above.
+            # ./ because the root of the repository may be a folder above.
             known = path in _files_of(self.commit)
             return git.content(self.commit, f"./{path}") if known else None
         try:
@@ -94,12 +94,12 @@ def _files_of(commit: str) -> frozenset[str]:
 
 
 def working_tree() -> Snapshot:
-    """Return the project as it stands on the disk."""
+    """Return the project as it is on the disk."""
     return Snapshot("the working tree", None)
 
 
 def revision(name: str) -> Snapshot:
-    """Return the project as it stands in a commit.
+    """Return the project as it is in a commit.
 
     Args:
         name: a branch, a tag or the hash of a commit.

@@ -1,12 +1,12 @@
-"""Reviews what a branch does to the metrics, and whether it is more than noise.
+"""Reviews how a branch changes the metrics, and whether the change is more than noise.
 
-    python -m tools.review                 the working tree against where it left main
+    python -m tools.review                 the working tree against its merge base with main
     python -m tools.review main my-branch  any two commits
-    python -m tools.review --seeds 5       train five seeds of each side: is the recipe better?
+    python -m tools.review --seeds 5       compare the recipes by five seeds each
 
-Reads:  from git the parameters, the metrics, the predictions and dvc.lock of
-        both sides; data/raw/test_images.npy, if it is there, for the pictures
-Writes: reports/review.md, for the pull request's page;
+Reads:  from git the parameters, the metrics, the predictions and dvc.lock of base and
+        head; data/raw/test_images.npy, if it exists, for the pictures
+Writes: reports/review.md, for the page of a pull request;
         reports/review.html, the same with pictures
 """
 
@@ -21,7 +21,7 @@ from core.report import pages
 from tools.repository import git, snapshots
 from tools.repository.snapshots import Snapshot
 from tools.review import changes, figures, formatting, results, seed_runs, verdict, warnings
-from tools.review.results import Set, Side
+from tools.review.results import ModelResults, Set
 from tools.review.verdict import Compared
 
 MARKDOWN = Path("reports/review.md")
@@ -29,7 +29,7 @@ PAGE = Path("reports/review.html")
 MARKDOWN_TEMPLATE = Path("tools/review/review.md.j2")
 PAGE_TEMPLATE = Path("tools/review/review.html.j2")
 
-MAIN = ("main", "origin/main")  # where branches leave from; a runner may know only the second
+MAIN = ("main", "origin/main")  # a CI runner may have only the second
 
 
 class Metric(NamedTuple):
@@ -38,7 +38,7 @@ class Metric(NamedTuple):
     name: str
     before: float | None
     after: float | None
-    compared: Compared | None  # image by image, if it is an accuracy of comparable images
+    compared: Compared | None  # image by image, for accuracies on the same images
 
     @property
     def is_share(self) -> bool:
@@ -47,7 +47,7 @@ class Metric(NamedTuple):
 
     @property
     def change(self) -> str:
-        """By how much it moved; nothing where a side lacks it."""
+        """The change; empty if base or head lacks the metric."""
         if self.before is None or self.after is None:
             return ""
         if self.compared:
@@ -56,11 +56,11 @@ class Metric(NamedTuple):
 
 
 def choose(base: str | None, head: str | None) -> tuple[Snapshot, Snapshot]:
-    """Find the two sides of the review.
+    """Return base and head of the review.
 
     Args:
-        base: a revision; None is where the branch left main.
-        head: a revision; None is the working tree.
+        base: a revision; None for the merge base with main.
+        head: a revision; None for the working tree.
 
     Raises:
         SetupError: there is no such revision, or no main to compare with.
@@ -68,7 +68,7 @@ def choose(base: str | None, head: str | None) -> tuple[Snapshot, Snapshot]:
     after = snapshots.revision(head) if head else snapshots.working_tree()
     if base:
         return snapshots.revision(base), after
-    git.run("rev-parse", "--git-dir")  # says so where there is no repository
+    git.run("rev-parse", "--git-dir")  # a clear error outside of a repository
     main = next((name for name in MAIN if git.exists(name)), None)
     if main is None:
         raise SetupError(
@@ -76,25 +76,28 @@ def choose(base: str | None, head: str | None) -> tuple[Snapshot, Snapshot]:
             expected=f"a branch {' or '.join(MAIN)}",
             todo="git fetch origin main; or name what to compare with: python -m tools.review BASE",
         )
-    left = git.merge_base(main, after.commit or "HEAD")
-    if left is None:
+    base_commit = git.merge_base(main, after.commit or "HEAD")
+    if base_commit is None:
         raise SetupError(
-            f"nothing shows where the branch left {main}",
-            found="a shallow clone: its history is cut off"
+            f"there is no merge base with {main}",
+            found="a shallow clone, whose history is truncated"
             if git.is_shallow()
-            else f"no commit that {main} and the branch share",
+            else f"no common commit of {main} and the branch",
             todo="git fetch --unshallow"
             if git.is_shallow()
             else "name what to compare with: python -m tools.review BASE",
         )
-    at_tip = left == git.commit_of(main)
-    place = f"{main} at {left[:8]}" if at_tip else f"{left[:8]}, where the branch left {main}"
-    return Snapshot(place, left), after
+    at_tip = base_commit == git.commit_of(main)
+    name = base_commit[:8]
+    name = f"{main} at {name}" if at_tip else f"{name}, the merge base with {main}"
+    return Snapshot(name, base_commit), after
 
 
-def metrics(before: Side, after: Side, compared: dict[Set, Compared]) -> list[Metric]:
-    """Put the metrics of both sides beside each other, those of the test set first."""
-    # Said elsewhere, or the ends of an interval.
+def metrics(
+    before: ModelResults, after: ModelResults, compared: dict[Set, Compared]
+) -> list[Metric]:
+    """Pair the metrics of base and head, those of the test set first."""
+    # Shown elsewhere, or ends of an interval.
     hidden = {"test accuracy low", "test accuracy high", "test images"}
     hidden |= {"test above val low", "test above val high"}
     names = [name for name in {**after.metrics, **before.metrics} if name not in hidden]
@@ -106,8 +109,8 @@ def metrics(before: Side, after: Side, compared: dict[Set, Compared]) -> list[Me
     ]
 
 
-def gather(before: Side, after: Side, seeds: int | None) -> dict[str, Any]:
-    """Collect everything that the two templates say."""
+def gather(before: ModelResults, after: ModelResults, seeds: int | None) -> dict[str, Any]:
+    """Collect everything that the two templates show."""
     obstacle = verdict.whole_obstacle(before, after)
     other_images = obstacle is not None and not obstacle.missing
     obstacles = {which: verdict.obstacle(before, after, which) for which in results.SETS}
@@ -123,13 +126,13 @@ def gather(before: Side, after: Side, seeds: int | None) -> dict[str, Any]:
     one_recipe = seed_runs.one(before.snapshot, after.snapshot)
     found = verdict.headline(test, trained, obstacle, one_recipe=one_recipe)
     spread = seed_runs.saved_spread(before.snapshot, after.snapshot)
-    moved_by = compared["validation"].difference.mean if "validation" in compared else None
-    said = [
+    val_change = compared["validation"].difference.mean if "validation" in compared else None
+    all_warnings = [
         *warnings.staleness(before.snapshot),
         *warnings.staleness(after.snapshot),
         *([] if after.snapshot.commit else warnings.uncommitted(after.snapshot)),
         *warnings.chosen_on_test(before.snapshot, after.snapshot),
-        *warnings.within_spread(spread, moved_by),
+        *warnings.within_spread(spread, val_change),
     ]
     changed = changes.between(before.snapshot, after.snapshot)
     drawn, no_pictures = figures.draw(before, after, test) if test else ({}, "")
@@ -137,7 +140,7 @@ def gather(before: Side, after: Side, seeds: int | None) -> dict[str, Any]:
         "verdict": found,
         "before": before,
         "after": after,
-        "warnings": said,
+        "warnings": all_warnings,
         "changes": changed,
         "files": formatting.listed(
             [
@@ -165,7 +168,7 @@ def gather(before: Side, after: Side, seeds: int | None) -> dict[str, Any]:
 
 
 def main(base: str | None, head: str | None, seeds: int | None) -> None:
-    """Review one side against the other and write it down."""
+    """Compare base and head, and write the review."""
     before, after = (results.read(snapshot) for snapshot in choose(base, head))
     facts = gather(before, after, seeds)
     for template, path in ((MARKDOWN_TEMPLATE, MARKDOWN), (PAGE_TEMPLATE, PAGE)):
@@ -175,10 +178,10 @@ def main(base: str | None, head: str | None, seeds: int | None) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the two sides and the number of seeds."""
-    parser.add_argument("base", nargs="?", help="default: where the branch left main")
+    """Add base, head and the number of seeds."""
+    parser.add_argument("base", nargs="?", help="default: the merge base with main")
     parser.add_argument("head", nargs="?", help="default: the working tree")
-    parser.add_argument("--seeds", type=_seeds, metavar="K", help="train K seeds of each side")
+    parser.add_argument("--seeds", type=_seeds, metavar="K", help="train K seeds of base and head")
 
 
 def _seeds(text: str) -> int:

@@ -1,4 +1,4 @@
-"""What differs between two snapshots before any metric is looked at."""
+"""What differs between two snapshots, apart from the metrics."""
 
 import hashlib
 import re
@@ -8,11 +8,11 @@ from tools.repository import freshness
 from tools.repository.snapshots import Snapshot
 
 PACKAGES = "requirements.lock"
-SHOWN_OTHERWISE = ("metrics/", "reports/")
+SHOWN_ELSEWHERE = ("metrics/", "reports/")
 
 
 class Change(NamedTuple):
-    """A named thing with its old and its new value; None where it is not there."""
+    """The old and the new value of something named; None if it does not exist."""
 
     name: str
     old: str | None
@@ -20,39 +20,39 @@ class Change(NamedTuple):
 
 
 class Changes(NamedTuple):
-    """All that differs."""
+    """Everything that differs."""
 
     params: list[Change]
-    code: list[Change]  # files that a stage depends on and that lie in git
-    outputs: list[Change]  # what dvc.lock says that the stages made, by hash
+    code: list[Change]  # files in git that a stage depends on
+    outputs: list[Change]  # of the stages, by their hashes in dvc.lock
     packages: list[Change]
-    stages: list[tuple[str, list[str]]]  # each with the names of what changed for it
+    stages: list[tuple[str, list[str]]]  # each with the names of its inputs that changed
 
 
 def between(before: Snapshot, after: Snapshot) -> Changes:
-    """Collect what differs.
+    """Collect the differences.
 
     Raises:
         DataError: dvc.yaml, dvc.lock or params.yaml cannot be read.
-        SetupError: as `fresh.findings`.
+        SetupError: as `freshness.findings`.
     """
     outputs = _differences(_outputs(before), _outputs(after))
     return Changes(
         params=renamed(_differences(_params(before), _params(after))),
         code=_differences(_code(before), _code(after)),
-        outputs=[change for change in outputs if not change.name.startswith(SHOWN_OTHERWISE)],
+        outputs=[change for change in outputs if not change.name.startswith(SHOWN_ELSEWHERE)],
         packages=_differences(_packages(before), _packages(after)),
         stages=_stages(before, after),
     )
 
 
 def renamed(changes: list[Change]) -> list[Change]:
-    """Tell a parameter that only got another name: one gone, one new, of one section and value."""
-    gone = [change for change in changes if change.new is None]
-    come = [change for change in changes if change.old is None]
-    for old in gone:
-        same = [new for new in come if _twins(old, new)]
-        if len(same) == 1 and sum(_twins(other, same[0]) for other in gone) == 1:
+    """Merge the two changes of a renamed parameter: same section and value, other name."""
+    removed = [change for change in changes if change.new is None]
+    added = [change for change in changes if change.old is None]
+    for old in removed:
+        same = [new for new in added if _twins(old, new)]
+        if len(same) == 1 and sum(_twins(other, same[0]) for other in removed) == 1:
             changes = [change for change in changes if change not in (old, same[0])]
             changes.append(Change(f"{old.name} → {same[0].name}", old.old, same[0].new))
     return sorted(changes)
@@ -71,7 +71,7 @@ def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[Change]:
 
 
 def _text(values: dict[str, Any], name: str) -> str | None:
-    """Write a value as YAML does; None if it is not there."""
+    """Write a value as YAML does; None if it does not exist."""
     if name not in values:
         return None
     value = values[name]
@@ -86,7 +86,7 @@ def _params(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def _code(snapshot: Snapshot) -> dict[str, str]:
-    """The files in git that the stages list as dependencies, and the pipeline itself, by hash."""
+    """Return the hashes of dvc.yaml and of the files in git that the stages depend on."""
     names = {freshness.PIPELINE}
     if snapshot.read(freshness.PIPELINE) is not None:
         names |= {path for stage in freshness.pipeline(snapshot).values() for path in stage.deps}
@@ -105,13 +105,13 @@ def _packages(snapshot: Snapshot) -> dict[str, str]:
 
 
 def _outputs(snapshot: Snapshot) -> dict[str, Any]:
-    """What the stages made, by hash."""
+    """Return the hashes of the outputs of the stages."""
     locks = freshness.locked(snapshot).values()
     return {out["path"]: out.get("md5") for lock in locks for out in lock.get("outs", [])}
 
 
 def _stages(before: Snapshot, after: Snapshot) -> list[tuple[str, list[str]]]:
-    """Name the stages that ran again or have to, with the reasons that can be seen."""
+    """Name the stages that ran again or have to, with the reasons."""
     old, new = freshness.locked(before), freshness.locked(after)
     stale = freshness.findings(after) if after.read(freshness.PIPELINE) is not None else []
     reasons: dict[str, list[str]] = {}
@@ -123,7 +123,7 @@ def _stages(before: Snapshot, after: Snapshot) -> list[tuple[str, list[str]]]:
         elif stage in new:
             names = ["the stage is new"]
         else:
-            names = ["the stage is gone"] if stage in old else []
+            names = ["the stage was removed"] if stage in old else []
         names += [finding.what for finding in stale if finding.stage == stage]
         if names:
             reasons[stage] = list(dict.fromkeys(names))
@@ -131,7 +131,7 @@ def _stages(before: Snapshot, after: Snapshot) -> list[tuple[str, list[str]]]:
 
 
 def _inputs(lock: dict[str, Any]) -> dict[str, Any]:
-    """What a stage ran with: its command, the hashes of what it read, its knobs."""
+    """Return the command, the hashes of the inputs and the parameters of a stage."""
     inputs = {"cmd": lock.get("cmd")} | {
         dep["path"]: dep.get("md5") for dep in lock.get("deps", [])
     }

@@ -1,4 +1,4 @@
-"""What a review shows besides figures: learning curves and pictures of images."""
+"""The figures of a review: learning curves and pictures of images."""
 
 import hashlib
 from pathlib import Path
@@ -11,19 +11,19 @@ from core.data.arrays import Indices
 from core.report import pictures
 from core.report.pages import percent
 from core.report.pictures import Picture
-from tools.review.results import Predictions, Side
+from tools.review.results import ModelResults, Predictions
 from tools.review.verdict import Compared
 
 TEST_IMAGES = Path("data/raw/test_images.npy")
 MOST_PICTURES = 12  # of images fixed, and as many of images broken
 COLUMNS = 4  # of a picture: readable on a phone
 
-MOST_POINTS = 41  # of a curve: what can still be told apart on a page
+MOST_POINTS = 41  # of a curve: more cannot be distinguished on a page
 CURVES = {"val_loss": "Validation loss (nats)", "val_accuracy": "Validation accuracy"}
 
 
 class Chart(NamedTuple):
-    """One measure over the epochs, of both sides."""
+    """One measure by epoch, of base and head."""
 
     title: str
     epochs: list[int]
@@ -31,7 +31,7 @@ class Chart(NamedTuple):
     after: list[float]
 
     def path(self, values: list[float], width: int, height: int) -> str:
-        """Return the points of a curve in a picture of that size, as SVG has them."""
+        """Return the points of a curve for an SVG of that size."""
         every = self.before + self.after
         low, high = min(every), max(every)
         across = width / max(len(self.epochs) - 1, 1)
@@ -47,8 +47,8 @@ class Chart(NamedTuple):
         return min(self.before + self.after), max(self.before + self.after)
 
 
-def charts(before: Side, after: Side) -> list[Chart]:
-    """Put the learning curves of both sides together."""
+def charts(before: ModelResults, after: ModelResults) -> list[Chart]:
+    """Pair the learning curves of base and head."""
     old, new = before.history, after.history
     longest = max(len(history.get("epoch", [])) for history in (old, new))
     step = max(1, -(-longest // MOST_POINTS))
@@ -68,19 +68,21 @@ def charts(before: Side, after: Side) -> list[Chart]:
     ]
 
 
-def draw(before: Side, after: Side, compared: Compared) -> tuple[dict[str, Picture], str]:
-    """Draw the images fixed and broken on the test set, if the data is there.
+def draw(
+    before: ModelResults, after: ModelResults, compared: Compared
+) -> tuple[dict[str, Picture], str]:
+    """Draw the fixed and the broken test images, if the data exists.
 
-    Of both kinds those come first whose wrong decision was the most confident.
+    The most confidently wrong come first.
 
     Returns:
         The pictures that have images, and if there are none, why.
     """
     if not TEST_IMAGES.exists():
-        return {}, "The pictures appear here once the data is there: dvc repro, or dvc pull."
+        return {}, "The pictures need the data: dvc repro, or dvc pull."
     found = hashlib.md5(TEST_IMAGES.read_bytes(), usedforsecurity=False).hexdigest()
     if found != after.hashes.get(TEST_IMAGES.as_posix()):
-        return {}, f"{TEST_IMAGES} is not the test set of these models: dvc checkout brings it."
+        return {}, f"{TEST_IMAGES} is not the test set of these models: dvc checkout restores it."
     images = arrays.read_images(TEST_IMAGES)
     old, new = before.predictions["test"], after.predictions["test"]
     drawn = {}

@@ -1,4 +1,4 @@
-"""Numbers and names as a reader of the review sees them, in Markdown and on a page."""
+"""Formats the numbers and names of a review, for Markdown and HTML."""
 
 import re
 from collections.abc import Sequence
@@ -7,9 +7,8 @@ from markupsafe import Markup
 
 from core.report.pages import percent
 
-# Every character of ASCII that may be a mark of Markdown or HTML; _ inside of a
-# word is none.
-MARKS = r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|[!-~](?<![\w.,;:()%/+=-])"
+# Every ASCII character that may be markup in Markdown or HTML; not _ inside a word.
+MARKUP = r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|[!-~](?<![\w.,;:()%/+=-])"
 
 
 def share(value: float) -> str:
@@ -30,7 +29,7 @@ def span(low: float, high: float) -> str:
 
 
 def p_value(p: float) -> str:
-    """Write a p: two digits that count, and no more zeros than a reader counts."""
+    """Write a p value with two significant digits."""
     if p < 0.0001:
         return "<\u00a00.0001"
     return f"{p:.2f}" if p >= 0.1 else f"{p:.3f}" if p >= 0.01 else f"{p:.4f}"
@@ -45,21 +44,21 @@ def count(number: int, what: str) -> str:
 
 
 def listed(items: Sequence[str], most: int = 6) -> str:
-    """Join items for a sentence; of many, the first ones and how many more."""
+    """Join items for a sentence: the first ones, and how many more."""
     if len(items) > most:
         return ", ".join(items[:most]) + f" and {len(items) - most} more"
     return ", ".join(items)
 
 
 def number(value: float | None, *, is_share: bool) -> str:
-    """Write a metric; a dash where there is none."""
+    """Write a metric; a dash for None."""
     if value is None:
         return "–"
     return share(value) if is_share else f"{value:,.4f}"
 
 
 def change(by: float, *, is_share: bool) -> str:
-    """Write by how much a metric moved."""
+    """Write the change of a metric."""
     if is_share:
         return points(by)
     text = f"{abs(by):,.4f}"
@@ -67,28 +66,27 @@ def change(by: float, *, is_share: bool) -> str:
 
 
 def value(text: str | None) -> str:
-    """Write a parameter or a version; say so where there is none."""
+    """Write a parameter or a version."""
     return "not there" if text is None else text
 
 
 def happened(old: str | None, new: str | None) -> str:
-    """Say what became of a file."""
-    return "new" if old is None else "gone" if new is None else "changed"
+    """Write the state of a file."""
+    return "new" if old is None else "removed" if new is None else "changed"
 
 
 def code(text: str) -> Markup:
-    """Set a name in Markdown so that nothing in it is a mark, HTML or a mention of somebody."""
-    return Markup("<code>") + _without_marks(text) + Markup("</code>")
+    """Write a name as code in Markdown, without markup, HTML or mentions."""
+    return Markup("<code>") + _escaped(text) + Markup("</code>")
 
 
 def sentence(text: str) -> Markup:
-    """Set words in Markdown likewise."""
-    # A mention is looked for in the page that Markdown becomes: an invisible
-    # space keeps it from being one.
-    return _without_marks(text.replace("@", "@\u200b"))
+    """Write words in Markdown, without markup, HTML or mentions."""
+    # GitHub looks for mentions after rendering: a zero-width space prevents them.
+    return _escaped(text.replace("@", "@\u200b"))
 
 
-def _without_marks(text: str) -> Markup:
-    """Write each character that could be a mark by its number."""
+def _escaped(text: str) -> Markup:
+    """Replace each character that may be markup by its code."""
     line = text.replace("\n", " ")
-    return Markup(re.sub(MARKS, lambda mark: f"&#{ord(mark[0])};", line))  # noqa: S704
+    return Markup(re.sub(MARKUP, lambda mark: f"&#{ord(mark[0])};", line))  # noqa: S704

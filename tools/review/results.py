@@ -1,7 +1,7 @@
-"""One side of a review: what a snapshot says of its model, read with every property checked.
+"""The results of the model of a snapshot, read with every property checked.
 
-Anything may be missing, as it is in a commit from before the file was made;
-but what is there must be what it should be.
+Anything may be missing, as in a commit from before the file existed. What exists has to
+be valid.
 """
 
 import csv
@@ -29,7 +29,7 @@ SETS: dict[Set, str] = {"test": TEST_PREDICTIONS, "validation": VAL_PREDICTIONS}
 
 
 class Predictions(NamedTuple):
-    """What a model makes of each image of a set."""
+    """The predictions of a model for each image of a set."""
 
     indices: Indices  # int64 (N,)
     labels: Labels  # int64 (N,)
@@ -44,26 +44,26 @@ class Predictions(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Side:
-    """A snapshot and what was read of it."""
+class ModelResults:
+    """A snapshot and the results of its model."""
 
     snapshot: Snapshot
-    params: dict[str, Any]  # each knob under its dotted name
+    params: dict[str, Any]  # each parameter under its dotted name
     hashes: dict[str, str]  # the MD5 that dvc.lock gives for each output
     metrics: dict[str, float]  # "test accuracy", "validation loss", ...
     predictions: dict[Set, Predictions]  # of the sets that have them
-    history: dict[str, list[float]]  # a list a column; empty if there is none
+    history: dict[str, list[float]]  # by column; empty if there is none
     classes: list[str]  # their names, in the order of the labels; empty if unknown
 
 
-def read(snapshot: Snapshot) -> Side:
-    """Read everything that a review says of one side.
+def read(snapshot: Snapshot) -> ModelResults:
+    """Read the results of a snapshot.
 
     Raises:
-        DataError: a file does not hold what it should.
+        DataError: a file has unexpected content.
     """
     params = snapshot.yaml("params.yaml")
-    return Side(
+    return ModelResults(
         snapshot=snapshot,
         params=dict(freshness.leaves(params)) if params else {},
         hashes={
@@ -84,8 +84,8 @@ def _metrics(snapshot: Snapshot) -> dict[str, float]:
     sets = {"train": "training", "val": "validation"}
     named = {f"test {name}": value for name, value in test.items()}
     for name, value in evaluation.items():
-        side, _, measure = name.partition(".")
-        named[f"{sets.get(side, side)} {measure}".replace(".", " ").strip()] = value
+        which, _, measure = name.partition(".")
+        named[f"{sets.get(which, which)} {measure}".replace(".", " ").strip()] = value
     return {
         name.replace("_", " "): value
         for name, value in named.items()
@@ -102,10 +102,10 @@ def _predictions(snapshot: Snapshot) -> dict[Set, Predictions]:
 
 
 def read_predictions(snapshot: Snapshot, path: str) -> Predictions:
-    """Read what a model makes of each image of a set.
+    """Read the predictions of a model for each image of a set.
 
     Raises:
-        DataError: the file does not hold it.
+        DataError: the file has other content.
     """
     columns = _numbers(snapshot, path)
     if tuple(columns) != COLUMNS:

@@ -1,8 +1,8 @@
 """Several seeds of one recipe: read from saved experiments, or trained here.
 
-A recipe is everything that decides a model but the seed of its training. Two
-models tell about their two recipes only if other seeds of the same recipe
-would not do as much.
+A recipe is everything that determines a model except the seed of its training. Two
+models show a difference between their recipes only if other seeds of the same recipe do
+not differ as much.
 """
 
 import io
@@ -29,31 +29,31 @@ from tools.review.results import EVALUATION, TEST_PREDICTIONS, Predictions, read
 
 SEED = "train.seed"
 LEAST_DEGREES = 2  # of freedom: three runs of one recipe, or two of each
-VAL_STAGE = "evaluate"  # writes the accuracy by which a recipe is chosen
+VAL_STAGE = "evaluate"  # writes the validation accuracy
 
 
 class Spread(NamedTuple):
-    """How much the validation accuracy of one recipe moves with its seed."""
+    """How much the validation accuracy of one recipe varies with the seed."""
 
     runs: int  # of both recipes
     deviation: float  # standard deviation between seeds, pooled over the recipes
-    limit: float  # what two runs that differ by their seed alone differ by in 95 of 100 cases
+    limit: float  # of the difference of two seeds, in 95 of 100 cases
 
 
 class Trained(NamedTuple):
-    """Seeds of two recipes, trained alike."""
+    """The same seeds of two recipes."""
 
     seeds: list[int]
-    before: list[float]  # test accuracy a seed
+    before: list[float]  # the test accuracy of each seed
     after: list[float]
     difference: Difference
 
 
 def saved_spread(before: Snapshot, after: Snapshot) -> Spread | None:
-    """Read the spread from the saved experiments that share a recipe with a side.
+    """Read the spread from saved experiments that have the recipe of base or head.
 
     Returns:
-        None if they are too few: two runs tell next to nothing of a spread.
+        None if they are too few to estimate a spread.
     """
     recipes: dict[str, dict[int, float]] = {}
     for snapshot in (before, after, *map(revision, _experiments())):
@@ -76,13 +76,13 @@ def saved_spread(before: Snapshot, after: Snapshot) -> Spread | None:
 
 
 def recipe(snapshot: Snapshot) -> tuple[str, int] | None:
-    """Return what decided the model but its seed, as a text to compare, and the seed.
+    """Return the recipe of a model, as a text to compare, and its seed.
 
-    It is read from dvc.lock, which the metrics belong to: the commands, the
-    hashes of the code and the parameters of every stage up to the evaluation.
+    It is read from dvc.lock, which the metrics belong to: the commands, the hashes of
+    the code and the parameters of every stage up to the evaluation.
 
     Returns:
-        None if dvc.lock does not tell.
+        None if dvc.lock does not have them.
     """
     locks = freshness.locked(snapshot)
     makers = {out["path"]: name for name, lock in locks.items() for out in lock.get("outs", [])}
@@ -110,7 +110,7 @@ def recipe(snapshot: Snapshot) -> tuple[str, int] | None:
 
 
 def one(before: Snapshot, after: Snapshot) -> bool:
-    """Say whether two sides differ in nothing but the seed."""
+    """Say whether base and head differ only in the seed."""
     old, new = recipe(before), recipe(after)
     return old is not None and new is not None and old[0] == new[0] and old[1] != new[1]
 
@@ -118,8 +118,8 @@ def one(before: Snapshot, after: Snapshot) -> bool:
 def train(before: Snapshot, after: Snapshot, count: int) -> Trained:
     """Train the seeds 1 to `count` of both recipes and compare their test predictions.
 
-    Each side is rebuilt by `dvc repro` in a folder of its own outside of the
-    repository, whose files, cache and history stay as they are.
+    `dvc repro` rebuilds base and head in temporary folders outside of the repository,
+    whose files, cache and history stay as they are.
 
     Args:
         before: the first recipe.
@@ -127,19 +127,19 @@ def train(before: Snapshot, after: Snapshot, count: int) -> Trained:
         count: how many seeds, at least 2.
 
     Raises:
-        SetupError: a side has no `train.seed`, or it failed to train.
-        DataError: the two sides were tested on different images.
+        SetupError: base or head has no `train.seed`, or failed to train.
+        DataError: base and head were tested on different images.
     """
     seeds = list(range(1, count + 1))
     runs = [list(_runs(snapshot, seeds)) for snapshot in (before, after)]
-    labels = [run.labels for side in runs for run in side]
+    labels = [run.labels for recipe_runs in runs for run in recipe_runs]
     if any(not np.array_equal(labels[0], other) for other in labels):
         raise DataError(
-            "the two sides are tested on different images",
+            "base and head are tested on different images",
             expected=f"the same labels in each {TEST_PREDICTIONS}",
             todo="leave --seeds out: the review says what differs",
         )
-    old, new = (np.array([run.right for run in side]) for side in runs)  # (K, N) each
+    old, new = (np.array([run.right for run in recipe_runs]) for recipe_runs in runs)  # (K, N) each
     return Trained(
         seeds=seeds,
         before=old.mean(axis=1).tolist(),
@@ -153,7 +153,7 @@ def _runs(snapshot: Snapshot, seeds: list[int]) -> Iterator[Predictions]:
         folder = Path(name)
         for path in snapshot.files():
             files.write_bytes(folder / path, snapshot.read(path) or b"")
-        git.run("init", "--quiet", cwd=folder)  # DVC looks for its root
+        git.run("init", "--quiet", cwd=folder)  # DVC needs a repository
         for seed in seeds:
             _set_seed(folder / freshness.PARAMS, seed, snapshot)
             _rebuild(folder, seed, snapshot)
@@ -167,14 +167,14 @@ def _runs(snapshot: Snapshot, seeds: list[int]) -> Iterator[Predictions]:
 
 
 def _set_seed(path: Path, seed: int, snapshot: Snapshot) -> None:
-    yaml = YAML()  # keeps comments and all other values as they are written
+    yaml = YAML()  # keeps comments and the form of all other values
     content = yaml.load(path.read_text(encoding="utf-8")) if path.exists() else None
-    section, knob = SEED.split(".")
-    if not isinstance(content, dict) or knob not in (content.get(section) or {}):
+    section, parameter = SEED.split(".")
+    if not isinstance(content, dict) or parameter not in (content.get(section) or {}):
         raise SetupError(
             f"{snapshot.name} has no {SEED}", where="params.yaml", todo="leave --seeds out"
         )
-    content[section][knob] = seed
+    content[section][parameter] = seed
     text = io.StringIO()
     yaml.dump(content, text)
     files.write_text(path, text.getvalue())
@@ -196,13 +196,13 @@ def _rebuild(folder: Path, seed: int, snapshot: Snapshot) -> None:
         raise SetupError(
             f"{snapshot.name} cannot be rebuilt with seed {seed}",
             found="\n".join(done.stderr.strip().splitlines()[-8:]),
-            todo="dvc repro there shows all of it",
+            todo="dvc repro in that revision shows all of the output",
         )
 
 
 def _experiments() -> list[str]:
-    """The commits of the saved experiments: refs/exps/<commit they began at>/<name>."""
+    """Return the commits of saved experiments: refs/exps/<base commit>/<name>."""
     listed = git.run("for-each-ref", "--format=%(objectname) %(refname)", "refs/exps").decode()
     pairs = [line.split(" ", 1) for line in listed.splitlines()]
-    # refs/exps/ab/cdef.../name has five parts; stashes and DVC's own marks have fewer.
+    # refs/exps/ab/cdef.../name has five parts; DVC's stashes and other refs have fewer.
     return [commit for commit, name in pairs if len(name.split("/")) == 5]

@@ -1,9 +1,8 @@
-"""Whether the second of two models is better, worse, or cannot be told apart.
+"""Decides whether the second of two models is better, worse or not different.
 
-The verdict goes by one number, the accuracy on the test set: so it needs no
-correction for looking at several. The classes, of which one may look at all,
-are corrected by Holm's method. A paired test takes the two models as fixed;
-whether their recipes differ is told by several seeds of each.
+The verdict uses one number, the test accuracy, so it needs no correction for multiple
+comparisons. The p values of the classes are corrected by Holm's method. A paired test
+takes the two models as fixed; a difference of their recipes needs several seeds of each.
 """
 
 from typing import Literal, NamedTuple
@@ -14,10 +13,10 @@ from core.data.arrays import Indices
 from core.statistics import paired_tests
 from core.statistics.paired_tests import LEVEL, Difference
 from tools.review import formatting
-from tools.review.results import SETS, Predictions, Set, Side
+from tools.review.results import SETS, ModelResults, Predictions, Set
 from tools.review.seed_runs import Trained
 
-# What fixes the images of a set besides its predictions: hashes in dvc.lock.
+# Files whose hashes in dvc.lock determine the images of a set.
 TEST_DATA = ("data/raw/test_images.npy", "data/raw/test_labels.npy")
 VAL_DATA = ("data/raw/train_images.npy", "data/raw/train_labels.npy", "data/split/val_indices.npy")
 
@@ -25,10 +24,10 @@ Kind = Literal["better", "worse", "same", "incomparable"]
 
 
 class Obstacle(NamedTuple):
-    """Why two sides cannot be compared on a set."""
+    """Why base and head cannot be compared on a set."""
 
     text: str
-    missing: bool = False  # a side lacks its predictions; else the images are not the same
+    missing: bool = False  # base or head lacks predictions; else the images differ
 
 
 class Compared(NamedTuple):
@@ -47,11 +46,11 @@ class Verdict(NamedTuple):
 
     kind: Kind
     words: str
-    figures: str  # what it rests on, a sentence without its full stop
+    figures: str  # the evidence, a sentence without its full stop
 
     @property
     def line(self) -> str:
-        """All of it."""
+        """The verdict and its figures."""
         return f"{self.words}. {self.figures}."
 
 
@@ -68,7 +67,7 @@ class ClassChange(NamedTuple):
 
 
 def compare(before: Predictions, after: Predictions) -> Compared:
-    """Compare two models image by image; both decided the same images."""
+    """Compare two models that predicted the same images, image by image."""
     fixed = np.flatnonzero(after.right & ~before.right)
     broken = np.flatnonzero(before.right & ~after.right)
     images = len(before.labels)
@@ -82,14 +81,14 @@ def compare(before: Predictions, after: Predictions) -> Compared:
     )
 
 
-def by_class(compared: Compared, side: Side) -> list[ClassChange]:
+def by_class(compared: Compared, results: ModelResults) -> list[ClassChange]:
     """Compare two models class by class on the test set, with p adjusted for their number.
 
     Args:
         compared: both on the test set.
-        side: either of the two; a class of which it has no name is named by its number.
+        results: of either model; a class without a name gets its number.
     """
-    labels = side.predictions["test"].labels
+    labels = results.predictions["test"].labels
     classes = [int(label) for label in np.unique(labels)]
     images, fixed, broken = (
         [int((some == label).sum()) for label in classes]
@@ -98,7 +97,7 @@ def by_class(compared: Compared, side: Side) -> list[ClassChange]:
     adjusted = paired_tests.holm(list(map(paired_tests.mcnemar, fixed, broken)))
     return [
         ClassChange(
-            name=side.classes[label] if label < len(side.classes) else str(label),
+            name=results.classes[label] if label < len(results.classes) else str(label),
             images=images[row],
             fixed=fixed[row],
             broken=broken[row],
@@ -111,21 +110,21 @@ def by_class(compared: Compared, side: Side) -> list[ClassChange]:
 
 
 def judge(difference: Difference) -> Kind:
-    """Say what a difference means."""
+    """Return the verdict on a difference."""
     if difference.p > LEVEL or difference.mean == 0:
         return "same"
     return "better" if difference.mean > 0 else "worse"
 
 
-def obstacle(before: Side, after: Side, which: Set) -> Obstacle | None:
-    """Say why two sides cannot be compared on a set, if they cannot."""
+def obstacle(before: ModelResults, after: ModelResults, which: Set) -> Obstacle | None:
+    """Return why base and head cannot be compared on a set, or None."""
     file = SETS[which]
     other = "another test set" if which == "test" else "another split of the data"
     for path in TEST_DATA if which == "test" else VAL_DATA:
         old_hash, new_hash = before.hashes.get(path), after.hashes.get(path)
         if old_hash and new_hash and old_hash != new_hash:
             return Obstacle(f"{other} ({path} is not the same)")
-    missing = [side.snapshot.name for side in (before, after) if which not in side.predictions]
+    missing = [each.snapshot.name for each in (before, after) if which not in each.predictions]
     if missing:
         return Obstacle(f"no {file} in {' and '.join(missing)}", missing=True)
     old, new = before.predictions[which], after.predictions[which]
@@ -139,11 +138,11 @@ def obstacle(before: Side, after: Side, which: Set) -> Obstacle | None:
     return None
 
 
-def whole_obstacle(before: Side, after: Side) -> Obstacle | None:
-    """Say why there can be no verdict, if there can be none.
+def whole_obstacle(before: ModelResults, after: ModelResults) -> Obstacle | None:
+    """Return why there can be no verdict, or None.
 
-    It goes by the test set; but after another split neither model was chosen
-    on the images of the other.
+    The test sets have to be the same, and so do the splits: otherwise the two models
+    were chosen by different images.
     """
     found = obstacle(before, after, "validation")
     return obstacle(before, after, "test") or (None if found and found.missing else found)
@@ -156,14 +155,14 @@ def headline(
     *,
     one_recipe: bool = False,
 ) -> Verdict:
-    """Put the verdict in words: on two recipes if several seeds of each are there.
+    """Write the verdict: on two recipes if several seeds of each were trained.
 
     Args:
         compared: two models on the test set, if they can be compared.
         trained: several seeds of each recipe, if they were trained.
         obstacle: why there is neither.
-        one_recipe: whether the two sides differ by their seed alone. Then no p
-            makes one better: another seed does as much.
+        one_recipe: whether base and head differ only in the seed. Then neither is better,
+            whatever p is: another seed may differ as much.
     """
     if trained:
         before, after = float(np.mean(trained.before)), float(np.mean(trained.after))
@@ -172,7 +171,7 @@ def headline(
         return Verdict(kind, words, f"{figures}, mean of {len(trained.seeds)} seeds of each")
     if compared is None:
         text = obstacle.text if obstacle else "no predictions"
-        figures = f"{text[0].upper()}{text[1:]}; the metrics alone are below"
+        figures = f"{text[0].upper()}{text[1:]}; only the metrics are shown below"
         return Verdict("incomparable", "Cannot be compared", figures)
     images = formatting.count(compared.images, "test image")
     kind, words = _words(
@@ -180,7 +179,7 @@ def headline(
     )
     if one_recipe:
         kind = "same"
-        words = "No difference beyond noise: both sides are one recipe, with two seeds"
+        words = "No difference beyond noise: base and head are one recipe with two seeds"
     if not len(compared.fixed) + len(compared.broken):
         return Verdict(
             kind, words, f"Both get the same of {images} right, {formatting.share(compared.after)}"
@@ -189,11 +188,11 @@ def headline(
     return Verdict(kind, words, f"{figures}, {images}")
 
 
-def _words(difference: Difference, who: str, both: str) -> tuple[Kind, str]:
+def _words(difference: Difference, subject: str, both: str) -> tuple[Kind, str]:
     kind = judge(difference)
     return kind, {
-        "better": f"Better: {who} right more often",
-        "worse": f"Worse: {who} right less often",
+        "better": f"Better: {subject} right more often",
+        "worse": f"Worse: {subject} right less often",
         "same": f"No difference beyond noise between {both}",
     }[kind]
 

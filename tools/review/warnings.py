@@ -1,4 +1,4 @@
-"""What a good reviewer would warn of before anyone believes a difference."""
+"""Reasons to distrust a difference of the metrics."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from tools.review.seed_runs import Spread
 
 
 def staleness(snapshot: Snapshot) -> list[str]:
-    """Warn if the metrics are not those of the code beside them."""
+    """Warn if the metrics do not belong to the code."""
     if snapshot.read(freshness.PIPELINE) is None:
         return [f"There is no {freshness.PIPELINE} in {snapshot.name}."]
     found = freshness.findings(snapshot)
@@ -19,26 +19,26 @@ def staleness(snapshot: Snapshot) -> list[str]:
     named = formatting.listed(list(dict.fromkeys(what for _, what, _ in found)))
     return [
         f"{freshness.LOCK} of {snapshot.name} does not belong to its code and parameters: "
-        f"{named} moved since. Its metrics are those of another state; dvc repro makes them anew."
+        f"{named} changed since. Its metrics belong to another state; dvc repro updates them."
     ]
 
 
 def uncommitted(working_tree: Snapshot) -> list[str]:
-    """Warn if what is reviewed is not what is committed: only the commit gets merged."""
+    """Warn if the working tree is reviewed and differs from the commit: only that is merged."""
     head = snapshots.revision("HEAD")
-    moved = [
+    changed = [
         name
         for name in sorted({*head.files(), *working_tree.files()})
         if (name == freshness.LOCK or name.startswith("metrics/"))
         and head.read(name) != working_tree.read(name)
     ]
-    if not moved:
+    if not changed:
         return []
-    return [f"Reviewed is the working tree, and not committed are: {formatting.listed(moved)}."]
+    return [f"The review is of the working tree. Not committed: {formatting.listed(changed)}."]
 
 
 def chosen_on_test(before: Snapshot, after: Snapshot) -> list[str]:
-    """Warn if the test set was looked at again and again while parameters were tried."""
+    """Warn if several parameters were tried on the test set."""
     listed = git.run("rev-list", "--no-merges", f"{before.commit}..{after.commit or 'HEAD'}")
     states = [(snapshots.revision(commit), f"{commit}~1") for commit in listed.decode().split()]
     if after.commit is None:
@@ -53,25 +53,25 @@ def chosen_on_test(before: Snapshot, after: Snapshot) -> list[str]:
     return [
         "The test set may have been used to choose: "
         f"{len(tries)} states of the branch changed parameters and the test metrics with them "
-        f"({formatting.listed(tries)}). The best of several tries flatters itself: choose by the "
-        "validation set, and look at the test set once."
+        f"({formatting.listed(tries)}). The best of several tries looks better than it is: choose "
+        "by the validation set, and use the test set once."
     ]
 
 
-def within_spread(spread: Spread | None, moved_by: float | None) -> list[str]:
-    """Warn if another seed alone does as much, as far as saved experiments tell.
+def within_spread(spread: Spread | None, val_change: float | None) -> list[str]:
+    """Warn if other seeds differ as much, according to saved experiments.
 
     Args:
         spread: of the two recipes, if there are any.
-        moved_by: the change of validation accuracy, if it can be compared.
+        val_change: the change of validation accuracy, if it can be compared.
     """
-    if spread is None or moved_by is None or abs(moved_by) > spread.limit:
+    if spread is None or val_change is None or abs(val_change) > spread.limit:
         return []
     return [
         f"The change lies within the spread of seeds: {spread.runs} runs of these recipes are "
-        "known, and two that differ by their seed alone differ by up to "
+        "known, and two that differ only in the seed differ by up to "
         f"{formatting.points(spread.limit)[1:]} points of validation accuracy (95 %). "
-        f"This change is {formatting.points(moved_by)}."
+        f"This change is {formatting.points(val_change)}."
     ]
 
 
@@ -84,5 +84,5 @@ def _tried(parent: Snapshot, state: Snapshot) -> bool:
 def _params(snapshot: Snapshot) -> Any:
     try:
         return snapshot.yaml(freshness.PARAMS)
-    except DataError:  # a commit on the way may hold anything
+    except DataError:  # an intermediate commit may contain anything
         return snapshot.read(freshness.PARAMS)

@@ -1,12 +1,12 @@
-"""Shares what this commit and its experiments computed, so that nobody computes it again.
+"""Shares the outputs of this commit and its experiments, so that nobody computes them again.
 
     python -m tools.share
-    python -m tools.share --verify     reads what is there already, and mends it
+    python -m tools.share --verify     checks the files on the remote, and repairs them
 
-Sends the objects of dvc.lock, those of the experiments of this commit and the
-entries of the run cache that belong to them to the team's remote (tools/share/remote.py),
-and the experiments, those that diverged too, to the git remote. Commits are left to
-`git push`. Whoever clones the repository gets all of it by tools/share/pull.py.
+Sends the objects of dvc.lock, those of the experiments of this commit and their entries
+of the run cache to the team's remote (tools/share/remote.py), and the experiments, diverged
+ones too, to the git remote. It does not push commits. After `git clone`,
+tools/share/pull.py gets everything.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from tools.experiments import outputs
 from tools.experiments.outputs import Cache, Run
 from tools.repository import freshness, git, snapshots
 from tools.share import exchange, remote
-from tools.share.messages import FEW, add_revision, amount, count_files, is_or_are, told
+from tools.share.messages import MOST_NAMES, add_revision, amount, count_files, is_or_are, summary
 from tools.share.storage import Storage
 
 
@@ -30,19 +30,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     add_revision(parser)
     parser.add_argument(
-        "--verify", action="store_true", help="read what is on the remote, and mend what is damaged"
+        "--verify",
+        action="store_true",
+        help="check the files on the remote, repair damaged ones",
     )
     parser.add_argument(
-        "--force", action="store_true", help="replace experiments that are different there"
+        "--force", action="store_true", help="replace experiments that are different on the remote"
     )
 
 
 def main(revision: str, verify: bool, force: bool, git_remote: str) -> None:
-    """Send what is not there yet, and say what was sent and what was not.
+    """Send what is missing on the remote, and report it.
 
     Raises:
-        DataError: dvc.lock does not belong to the code, or what it lists is not here.
-        PipelineError: the remote, or git's, can not be reached or written.
+        DataError: dvc.lock does not belong to the code, or its outputs are missing.
+        PipelineError: the remote or the git remote cannot be reached or written.
     """
     commit = git.commit_of(revision)
     check_lock(commit)
@@ -54,54 +56,54 @@ def main(revision: str, verify: bool, force: bool, git_remote: str) -> None:
 
     wanted = {md5: path for each in runs for md5, path in each.objects().items()}
     sizes = storage.sizes([storage.object(md5) for md5 in wanted])
-    there, cut_off = compare_sizes(storage, runs, sizes)
+    existing, truncated = compare_sizes(storage, runs, sizes)
     damaged = set()
     if verify:
-        sums = {storage.object(md5): md5 for md5 in there}
+        sums = {storage.object(md5): md5 for md5 in existing}
         damaged = {sums[path] for path in storage.get(sums, {})}
-        there -= damaged
-    here = {md5 for md5 in wanted.keys() - there if cache.has(md5)}
+        existing -= damaged
+    here = {md5 for md5 in wanted.keys() - existing if cache.has(md5)}
     check_cache(cache, here, wanted)
-    lacking = wanted.keys() - there - here
-    check_revision(runs[0], lacking, damaged)
+    missing = wanted.keys() - existing - here
+    check_revision(runs[0], missing, damaged)
 
     storage.send({storage.object(md5): cache.object(md5) for md5 in sorted(here)})
-    entries = cache.entries(runs, there | here)
+    entries = cache.entries(runs, existing | here)
     send_entries(storage, entries)
     exchanged = exchange.send(git_remote, names, commit, force=force)
 
     print(f"remote  {storage.url}")
     sizes_sent = [cache.object(md5).stat().st_size for md5 in here]
-    print(f"data    sent {amount(sizes_sent)}, {len(there)} there already")
-    for kind, those in (("damaged", damaged & here), ("cut off", cut_off & here)):
+    print(f"data    sent {amount(sizes_sent)}, {len(existing)} there already")
+    for kind, those in (("damaged", damaged & here), ("truncated", truncated & here)):
         for md5 in sorted(those):
-            print(f"mended  {wanted[md5]}, which was {kind} there")
-    print(f"runs    {told(exchanged, 'sent to', git_remote, 'there')}")
-    notes = not_shared(runs, lacking, exchanged, earlier(commit, names))
+            print(f"fixed   {wanted[md5]}, which was {kind} there")
+    print(f"runs    {summary(exchanged, 'sent to', git_remote, 'there')}")
+    notes = not_shared(runs, missing, exchanged, earlier(commit, names))
     for number, note in enumerate(notes):
         print(f"{'' if number else 'but':<8}{note}")
     for number, step in enumerate(steps(names, commit, git_remote)):
         print(f"{'' if number else 'next':<8}{step}")
-    lost = sorted(wanted[md5] for md5 in (damaged | cut_off) & lacking)
+    lost = sorted(wanted[md5] for md5 in (damaged | truncated) & missing)
     if lost:
         raise DataError(
-            f"{count_files(len(lost))} {is_or_are(lost)} damaged there, and not here",
+            f"{count_files(len(lost))} {is_or_are(lost)} damaged there and missing here",
             found="\n".join(lost),
-            todo="whoever has them mends it by python -m tools.share --verify",
+            todo="whoever has them repairs the remote: python -m tools.share --verify",
         )
 
 
 def check_lock(commit: str) -> None:
-    """Refuse to share results that the code of a commit did not make.
+    """Refuse to share results that do not belong to the code of a commit.
 
     Raises:
-        DataError: dvc.lock or metrics/ are not of this commit.
+        DataError: dvc.lock or metrics/ are stale.
     """
     stale = freshness.findings(snapshots.revision(commit))
     if stale:
         raise DataError(
             "dvc.lock does not belong to the code of this commit",
-            found="\n".join(f"{each.stage}: {each.what} {each.how}" for each in stale[:FEW]),
+            found="\n".join(f"{each.stage}: {each.what} {each.how}" for each in stale[:MOST_NAMES]),
             todo="dvc repro, commit dvc.lock and metrics/, then make share",
         )
 
@@ -109,53 +111,53 @@ def check_lock(commit: str) -> None:
 def compare_sizes(
     storage: Storage, runs: Sequence[Run], sizes: Mapping[str, int]
 ) -> tuple[set[str], set[str]]:
-    """Return which objects are on the remote, and which are not of their size there."""
-    there: set[str] = set()
-    cut_off: set[str] = set()
+    """Return the objects on the remote, and those with another size there."""
+    existing: set[str] = set()
+    truncated: set[str] = set()
     for each in runs:
         for stage in each.stages.values():
             for out in stage["outs"]:
                 size = sizes.get(storage.object(out["md5"]))
                 if size is not None:
-                    (there if size == out["size"] else cut_off).add(out["md5"])
-    return there, cut_off
+                    (existing if size == out["size"] else truncated).add(out["md5"])
+    return existing, truncated
 
 
 def check_cache(cache: Cache, objects: Collection[str], paths: Mapping[str, str]) -> None:
-    """Refuse to send what has rotted here.
+    """Refuse to send corrupted objects.
 
     Raises:
-        DataError: an object in the cache is not what its name says.
+        DataError: the MD5 of an object in the cache is not its name.
     """
-    rotten = [md5 for md5 in sorted(objects) if provenance.md5(cache.object(md5)) != md5]
-    if rotten:
+    corrupted = [md5 for md5 in sorted(objects) if provenance.md5(cache.object(md5)) != md5]
+    if corrupted:
         raise DataError(
-            f"{count_files(len(rotten))} in DVC's cache {is_or_are(rotten)} damaged",
-            found="\n".join(f"{paths[md5]}: {cache.object(md5)}" for md5 in rotten[:FEW]),
-            todo="make mend, then make share",
+            f"{count_files(len(corrupted))} in DVC's cache {is_or_are(corrupted)} damaged",
+            found="\n".join(f"{paths[md5]}: {cache.object(md5)}" for md5 in corrupted[:MOST_NAMES]),
+            todo="make repair, then make share",
         )
 
 
-def check_revision(revision: Run, lacking: Collection[str], damaged: Collection[str]) -> None:
+def check_revision(revision: Run, missing: Collection[str], damaged: Collection[str]) -> None:
     """Refuse to share a revision in part.
 
     Raises:
-        DataError: one of its objects is neither here nor, whole, on the remote.
+        DataError: an object is missing here, and missing or damaged on the remote.
     """
-    paths = {md5: path for md5, path in revision.objects().items() if md5 in lacking}
+    paths = {md5: path for md5, path in revision.objects().items() if md5 in missing}
     if paths:
         raise DataError(
-            f"{count_files(len(paths))} of this revision {is_or_are(paths)} not here to be shared",
+            f"{count_files(len(paths))} of this revision {is_or_are(paths)} missing here",
             found="\n".join(
                 f"{path}{', damaged on the remote' if md5 in damaged else ''}"
                 for md5, path in sorted(paths.items(), key=lambda pair: pair[1])
             ),
-            todo="dvc repro makes them, to the same bits; then make share",
+            todo="dvc repro recreates them, with the same bits; then make share",
         )
 
 
 def send_entries(storage: Storage, entries: Mapping[str, bytes]) -> None:
-    """Send the entries of the run cache that are not there yet: for DVC's own commands."""
+    """Send the entries of the run cache that the remote lacks, for DVC's own commands."""
     sizes = storage.sizes([storage.entry(name) for name in entries])
     with tempfile.TemporaryDirectory() as folder:
         sources = {}
@@ -169,25 +171,26 @@ def send_entries(storage: Storage, entries: Mapping[str, bytes]) -> None:
 
 def not_shared(
     runs: Sequence[Run],
-    lacking: Collection[str],
+    missing: Collection[str],
     exchanged: exchange.Exchanged,
     left: Mapping[str, int],
 ) -> list[str]:
-    """Say what stays behind."""
+    """Return notes on what is not shared."""
     notes = []
     changed = git.uncommitted()
     if changed:
-        shown = ", ".join(changed[:FEW]) + (", …" if len(changed) > FEW else "")
-        notes.append(f"not what differs from the commit: {shown}")
+        shown = ", ".join(changed[:MOST_NAMES]) + (", …" if len(changed) > MOST_NAMES else "")
+        notes.append(f"uncommitted files are not shared: {shown}")
     for each in runs:
-        paths = [path for md5, path in each.objects().items() if md5 in lacking]
+        paths = [path for md5, path in each.objects().items() if md5 in missing]
         if paths:
-            notes.append(f"{each.name} without {', '.join(paths)}: gone from the cache")
+            notes.append(f"{each.name} without {', '.join(paths)}: missing in the cache")
     notes += [
-        f"{name} is different there, and stays; --force replaces it" for name in exchanged.different
+        f"{name} is different there and was kept; --force replaces it"
+        for name in exchanged.different
     ]
     notes += [
-        f"not {count} of the earlier commit {commit[:8]}: make share REV={commit[:8]}"
+        f"{count} of the earlier commit {commit[:8]} not shared: make share REV={commit[:8]}"
         for commit, count in left.items()
     ]
     return notes
@@ -196,7 +199,7 @@ def not_shared(
 def earlier(commit: str, names: Collection[str]) -> dict[str, int]:
     """Count the experiments of earlier commits that the git remote lacks, by their commits."""
     counts: dict[str, int] = {}
-    for ref in exchange.here():
+    for ref in exchange.local_refs():
         if ref not in names:
             first, rest = ref.split("/")[2:4]
             counts[first + rest] = counts.get(first + rest, 0) + 1
@@ -208,7 +211,7 @@ def earlier(commit: str, names: Collection[str]) -> dict[str, int]:
 
 
 def steps(names: Mapping[str, str], commit: str, git_remote: str) -> list[str]:
-    """Say what others need besides: this commit, and how they get the rest."""
+    """Return the next steps: to push the commit, and how others get the rest."""
     missing = [] if exchange.has(names, commit) else [f"git push: {git_remote} lacks this commit"]
     return [*missing, f"others: git clone {git.line('remote', 'get-url', git_remote)}, make pull"]
 

@@ -1,4 +1,4 @@
-"""What the commands of sharing have in common: their arguments, and how they report."""
+"""Arguments and messages that the sharing commands have in common."""
 
 import argparse
 from collections.abc import Sequence, Sized
@@ -7,22 +7,22 @@ from tqdm import tqdm
 
 from tools.share import exchange
 
-FEW = 5  # are listed by name
+MOST_NAMES = 5  # in a message; the rest is counted
 
 
 def add_revision(parser: argparse.ArgumentParser) -> None:
-    """Add whose results are meant, and by which git remote they go."""
+    """Add the revision and the git remote."""
     parser.add_argument(
         "revision", nargs="?", default="HEAD", help="a branch, a tag or a commit; default: HEAD"
     )
     parser.add_argument("--git-remote", default="origin", metavar="NAME", help="default: origin")
 
 
-def told(exchanged: exchange.Exchanged, how: str, git_remote: str, place: str) -> str:
-    """Say which experiments went over: `3 experiments sent to origin, 0 there already`."""
-    moved, there = len(exchanged.moved), len(exchanged.there)
+def summary(exchanged: exchange.Exchanged, how: str, git_remote: str, place: str) -> str:
+    """Summarize an exchange: `3 experiments sent to origin, 0 there already`."""
+    moved, existing = len(exchanged.moved), len(exchanged.existing)
     noun = "experiment" if moved == 1 else "experiments"
-    return f"{moved} {noun} {how} {git_remote}, {there} {place} already"
+    return f"{moved} {noun} {how} {git_remote}, {existing} {place} already"
 
 
 def count_files(count: int) -> str:
@@ -36,6 +36,6 @@ def is_or_are(things: Sized) -> str:
 
 
 def amount(sizes: Sequence[int]) -> str:
-    """Write how many files these are, and how large: `2 files (1.5 kB)`."""
+    """Write the number and the total size of files: `2 files (1.5 kB)`."""
     total = tqdm.format_sizeof(sum(sizes), "B") if sizes else ""
     return f"{count_files(len(sizes))}{f' ({total})' if sizes else ''}"

@@ -1,13 +1,13 @@
-"""Gets what others computed from this commit, so that nothing of it is computed again.
+"""Gets the outputs that others computed from this commit, so that nothing is computed again.
 
     python -m tools.share.pull
 
-The other side of tools/share/__main__.py: the data of this revision, in place; the objects of
-the experiments of this commit and their entries of the run cache, in DVC's cache; and
-the experiments themselves, those that diverged too. `dvc pull` gets the first alone.
+The counterpart of tools/share/__main__.py. It gets the data of this revision into the
+working tree; the objects of its experiments and their entries of the run cache into DVC's
+cache; and the experiments, diverged ones too. `dvc pull` gets only the data.
 
-Every object is compared with its hash before it gets its name: a byte that was
-flipped on the remote is named and never used.
+Every object is compared with its hash before it gets its final name: a damaged one is
+reported and never used.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from core.pipeline.runner import run
 from tools.experiments import outputs
 from tools.repository import git
 from tools.share import exchange, remote
-from tools.share.messages import FEW, add_revision, amount, count_files, is_or_are, told
+from tools.share.messages import MOST_NAMES, add_revision, amount, count_files, is_or_are, summary
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,12 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(revision: str, force: bool, git_remote: str) -> None:
-    """Get what is not here yet, and say what there is.
+    """Get what is missing here, and report it.
 
     Raises:
         DataError: an object is damaged on the remote, or was never shared; all others
-            are here.
-        PipelineError: the remote, or git's, can not be reached or read.
+            were fetched.
+        PipelineError: the remote or the git remote cannot be reached or read.
     """
     commit = git.commit_of(revision)
     storage = remote.opened()
@@ -46,30 +46,30 @@ def main(revision: str, force: bool, git_remote: str) -> None:
     cache.complete(runs)
 
     wanted = {md5: path for each in reversed(runs) for md5, path in each.objects().items()}
-    lacking = [md5 for md5 in wanted if not cache.has(md5)]
-    sums = {storage.object(md5): md5 for md5 in lacking}
+    missing = [md5 for md5 in wanted if not cache.has(md5)]
+    sums = {storage.object(md5): md5 for md5 in missing}
     damaged = storage.get(sums, {path: cache.object(md5) for path, md5 in sums.items()})
     here = {md5 for md5 in wanted if cache.has(md5)}
     cache.add_entries(cache.entries(runs, here))
     if commit == git.commit_of("HEAD"):
         check_out()
 
-    got = [cache.object(md5).stat().st_size for md5 in lacking if md5 in here]
+    got = [cache.object(md5).stat().st_size for md5 in missing if md5 in here]
     print(f"remote  {storage.url}")
     print(f"data    got {amount(got)}, {len(here) - len(got)} here already")
-    print(f"runs    {told(exchanged, 'got from', git_remote, 'here')}")
+    print(f"runs    {summary(exchanged, 'got from', git_remote, 'here')}")
     for name in exchanged.different:
-        print(f"but     {name} is different there, and yours stays; --force replaces it")
+        print(f"but     {name} is different there and yours was kept; --force replaces it")
     if damaged:
         raise refusal(storage.url, {sums[path]: md5 for path, md5 in damaged.items()}, runs)
     print("next    dvc repro runs no stage, and make compare no experiment that is here")
 
 
 def check_out() -> None:
-    """Put the outputs of dvc.lock in place, as `dvc checkout` does.
+    """Check out the outputs of dvc.lock, as `dvc checkout` does.
 
     Raises:
-        SetupError: that would replace a file that is nowhere else.
+        SetupError: that would replace a file that exists nowhere else.
     """
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
@@ -79,14 +79,14 @@ def check_out() -> None:
             repo.checkout(allow_missing=True)
     except DvcException as error:
         raise SetupError(
-            "the data came, and could not be put in place",
+            "the data was fetched, but could not be checked out",
             found=str(error),
-            todo="dvc status says what was changed here; dvc checkout --force replaces it",
+            todo="dvc status lists local changes; dvc checkout --force replaces them",
         ) from error
 
 
 def refusal(url: str, damaged: dict[str, str], runs: list[outputs.Run]) -> PipelineError:
-    """Return the error that names what is damaged on the remote, or is not there.
+    """Return the error that names the objects that are damaged or missing on the remote.
 
     Args:
         url: of the remote.
@@ -96,17 +96,17 @@ def refusal(url: str, damaged: dict[str, str], runs: list[outputs.Run]) -> Pipel
     found = []
     for md5, actual in sorted(damaged.items()):
         needed = next((each, each.objects()[md5]) for each in runs if md5 in each.objects())
-        how = f"damaged\nits MD5 there is {actual}" if actual else "not there"
+        how = f"damaged\nits MD5 there is {actual}" if actual else "missing"
         found.append(f"{needed[1]} of {needed[0].name}\nobject {md5}: {how}")
-    if len(found) > FEW:
-        found[FEW:] = [f"and {len(found) - FEW} more"]
-    state = "damaged" if any(damaged.values()) else "not"
+    if len(found) > MOST_NAMES:
+        found[MOST_NAMES:] = [f"and {len(found) - MOST_NAMES} more"]
+    state = "damaged" if any(damaged.values()) else "missing"
     return DataError(
-        f"{count_files(len(damaged))} that this needs {is_or_are(damaged)} {state} on the remote",
+        f"{count_files(len(damaged))} of this commit {is_or_are(damaged)} {state} on the remote",
         found="\n".join(found),
         where=url,
-        todo="whoever has it: make share ARGS=--verify. If nobody has: dvc repro makes it\n"
-        "anew, to the same bits (an experiment's after dvc exp apply), then the same",
+        todo="whoever has it: make share ARGS=--verify. If nobody has: dvc repro recreates it\n"
+        "(after dvc exp apply, for an experiment), then make share ARGS=--verify",
     )
 
 

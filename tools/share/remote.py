@@ -1,15 +1,15 @@
-"""Sets up the remote that a team shares, and tries it out first.
+"""Sets up the remote that a team shares, after testing it.
 
     python -m tools.share.remote s3://bucket/team endpointurl=https://s3.example.org
     python -m tools.share.remote ssh://server/srv/team
     python -m tools.share.remote /mnt/team
-    python -m tools.share.remote             tries out the one that there is
+    python -m tools.share.remote             tests the current one
 
-Writes: .dvc/config, which lies in git: the address and DVC's options, and that DVC
-        compares what it pulls with its hash
-        .dvc/config.local, which does not: keys, passwords, and what is yours alone
+Writes: .dvc/config, which is in git: the address, DVC's options, and `verify`, so that DVC
+        compares every file that it pulls with its hash
+        .dvc/config.local, which is not in git: keys, passwords and personal settings
 
-Nothing is written unless a file could be written there, read and removed again.
+Nothing is written unless a test file could be written there, read and removed.
 """
 
 import argparse
@@ -31,10 +31,11 @@ SECRET = {
     *("access_key_id", "secret_access_key", "session_token", "sse_customer_key"),  # S3
     *("password", "passphrase"),  # SSH
 }
-# Who somebody is, and where that lies on this machine.
+# Settings that depend on the person or the machine.
 PERSONAL = {"credentialpath", "configpath", "profile", "keyfile", "user"}
-WIDTH = 68  # of what an error says, beside its labels
-OURS = {"url", "verify", "worktree", "version_aware"}  # these would keep no objects by their hash
+WIDTH = 68  # of the text of an error, beside its labels
+# Set here; the last two would store objects without their hashes as names.
+OURS = {"url", "verify", "worktree", "version_aware"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,66 +47,66 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(url: str | None, options: list[str]) -> None:
-    """Try the remote out, write the settings and say what to do next.
+    """Test the remote, write the settings and say what to do next.
 
     Raises:
-        ParamsError: the address or an option is none.
-        PipelineError: the remote can not be reached, read or written. Nothing is changed.
+        ParamsError: the address or an option is invalid.
+        PipelineError: the remote cannot be reached, read or written. Nothing is changed.
     """
     if url is None:
         storage = opened()
-        storage.try_out()
+        storage.check_access()
         print(f"{storage.url} can be reached, read and written")
         return
     check_url(url)
     given = parse(options, urlsplit(url).scheme)
     settings = {"url": url, "verify": True, **given}
-    Storage(settings).try_out()
+    Storage(settings).check_access()
     personal = {name: given.pop(name) for name in list(given) if name in SECRET | PERSONAL}
     write({"url": url, **given, "verify": True}, personal)
     print(f"{url} can be reached, read and written")
-    print(f"{CONFIG} names it, for all{_listed(given)}")
+    print(f"{CONFIG} has its settings, for everyone{_listed(given)}")
     if personal:
-        print(f"{LOCAL} has what is yours and stays out of git{_listed(personal)}")
+        print(f"{LOCAL} has your personal settings and stays out of git{_listed(personal)}")
     print(f"next  git commit -m 'The remote of the team' {CONFIG} && git push")
     print("      make share")
 
 
 def check_url(url: str) -> None:
-    """Refuse an address that is none, or none to share.
+    """Refuse an address that is invalid or cannot be shared.
 
     Raises:
         ParamsError: it is not s3://bucket/…, ssh://server/… or an absolute path of a
-            folder outside of the repository, or it holds a password.
+            folder outside of the repository, or it contains a password.
     """
     parts = urlsplit(url)
     expected = "s3://bucket/path, ssh://server/path or /path/of/a/folder"
     if "://" not in url and not url.startswith("/"):
         raise ParamsError(
-            "the path of a remote begins with / (a relative one is another in every clone)",
+            "the path of a remote has to be absolute: a relative one differs from clone to clone",
             expected=expected,
             found=url,
         )
     if parts.scheme not in SCHEMES:
         close = difflib.get_close_matches(parts.scheme, SCHEMES, 1)
         raise ParamsError(
-            f"there are no remotes on {parts.scheme}:// here",
+            f"remotes on {parts.scheme}:// are not supported",
             expected=expected,
             found=url,
             todo=f"did you mean {close[0]}://?" if close else "",
         )
     if parts.scheme and (not parts.hostname or (parts.scheme == "ssh" and len(parts.path) < 2)):
-        raise ParamsError("the address of the remote lacks a part", expected=expected, found=url)
+        raise ParamsError("the address of the remote is incomplete", expected=expected, found=url)
     if parts.password:
         raise ParamsError(
-            "a password in the address would lie in git, for all to read",
+            "a password in the address would be in git, where everyone can read it",
             found=url.replace(f":{parts.password}@", ":…@"),
             where=str(CONFIG),
             todo="give it as password=…: that stays in .dvc/config.local",
         )
     if not parts.scheme and Path(url).resolve().is_relative_to(Path.cwd().resolve()):
         raise ParamsError(
-            "the folder lies in the repository, and nobody else would get at it",
+            "the folder is in the repository, where nobody else can reach it",
             found=url,
             todo="choose one on a disk that the team shares",
         )
@@ -115,7 +116,7 @@ def parse(options: Sequence[str], scheme: str) -> dict[str, Any]:
     """Read OPTION=VALUE by DVC's schema for this kind of remote.
 
     Raises:
-        ParamsError: there is no such option, or its value is none.
+        ParamsError: there is no such option, or its value is invalid.
     """
     from dvc.config_schema import DEPRECATED, REMOTE_SCHEMAS
     from voluptuous import Invalid, Schema
@@ -140,7 +141,7 @@ def parse(options: Sequence[str], scheme: str) -> dict[str, Any]:
         Schema(schema)({"url": "", **given})
     except Invalid as error:
         raise ParamsError(
-            f"the value of {'.'.join(map(str, error.path))} is none",
+            f"the value of {'.'.join(map(str, error.path))} is invalid",
             expected=str(error.msg).removeprefix("expected "),
             found=given[str(error.path[0])],
         ) from None
@@ -148,7 +149,7 @@ def parse(options: Sequence[str], scheme: str) -> dict[str, Any]:
 
 
 def write(shared: Mapping[str, Any], personal: Mapping[str, Any]) -> None:
-    """Write the remote as the default one, in the place of one that bears its name."""
+    """Write the remote as the default one, replacing one of the same name."""
     from dvc.config import Config
 
     config = Config(str(CONFIG.parent.absolute()), validate=False)
@@ -168,7 +169,7 @@ def opened() -> Storage:
     """Reach the default remote of this repository.
 
     Raises:
-        SetupError: there is none, or the settings of it are none.
+        SetupError: there is none, or its settings are invalid.
         PipelineError: as `Storage`.
     """
     from dvc.config import Config, ConfigError
@@ -179,11 +180,11 @@ def opened() -> Storage:
         settings = config["remote"].get(name)
     except ConfigError as error:
         raise SetupError(
-            "DVC's settings can not be read", found=str(error), where=f"{CONFIG}, {LOCAL}"
+            "DVC's settings cannot be read", found=str(error), where=f"{CONFIG}, {LOCAL}"
         ) from None
     if not settings:
         raise SetupError(
-            "this repository has no remote to share by",
+            "this repository has no remote to share with",
             where=str(CONFIG),
             todo="make remote URL=s3://bucket/team, URL=ssh://server/path or URL=/path",
         )

@@ -1,9 +1,9 @@
-"""The team's remote: what is there, sent whole or not at all, and compared with its name.
+"""The team's remote: files are sent completely or not at all, and checked by their hashes.
 
-DVC's own file systems reach it, by its settings in .dvc/config. What DVC leaves
-open when it pushes and pulls is closed here: over SSH it accepts any host key; it
-sends what has rotted in its cache; it takes whatever bears an object's name on the
-remote for that object; and its errors are often a traceback.
+DVC's file systems access it, with the settings in .dvc/config. This closes gaps of
+`dvc push` and `dvc pull`: over SSH they accept any host key; they send corrupted objects of
+the cache; they trust the name of an object on the remote; and errors are often a
+traceback.
 """
 
 import asyncio
@@ -27,28 +27,33 @@ from tools import extra
 from tools.experiments.outputs import OBJECTS, READ_ONLY, RUNS
 
 SCHEMES = {"": "a folder", "s3": "S3", "ssh": "SSH"}
-MODULES = {"s3": "dvc_s3", "ssh": "dvc_ssh"}  # that an extra of the same name brings
-SECONDS = 30  # until a machine that does not answer is away
+MODULES = {"s3": "dvc_s3", "ssh": "dvc_ssh"}  # each in the extra of the same name
+SECONDS = 30  # to wait for a machine that does not answer
 
-AGAIN = "then the same command again"
-LIBRARIES = ("aiobotocore", "aiohttp", "asyncssh", "botocore")  # their errors are the remote's
+AGAIN = "then run the same command again"
+LIBRARIES = (
+    "aiobotocore",
+    "aiohttp",
+    "asyncssh",
+    "botocore",
+)  # their errors are the remote's
 NO_KEYS = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound")  # of botocore
 LOGIN_TO_S3 = (
-    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give them\n"
-    "to make remote: they stay in .dvc/config.local"
+    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or pass them\n"
+    "to make remote, which writes them to .dvc/config.local"
 )
-# How S3 says that it has no room, in no code that s3fs knows.
+# Messages of S3 servers without free space, for which s3fs has no error code.
 FULL = ("InsufficientStorage", "QuotaExceeded", "XMinioStorageFull", "507", "No space left")
 
 
 class Storage:
-    """A remote that was reached.
+    """A remote that could be reached.
 
     Args:
         settings: of the remote, as in .dvc/config: `url`, and DVC's options.
 
     Raises:
-        PipelineError: it can not be reached or read, or a package is missing.
+        PipelineError: it cannot be reached or read, or a package is missing.
     """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
@@ -61,41 +66,40 @@ class Storage:
         kind, config, self.path = get_cloud_fs({}, **settings)
         self._dvc = kind(**config)
         if self.scheme == "ssh":
-            # sshfs would take any key; without it asyncssh reads ~/.ssh/known_hosts
+            # sshfs accepts any key; with () asyncssh reads ~/.ssh/known_hosts
             self._dvc.fs_args["known_hosts"] = ()
             self._dvc.fs_args["timeout"] = float(config.get("timeout", SECONDS))
             self._dvc.fs_args["connect_timeout"] = float(config.get("timeout", SECONDS))
-        with self._told("reached"):
+        with self._explaining("reached"):
             self._fs = self._dvc.fs
             top = self.path.strip("/").split("/")[0] if self.scheme == "s3" else self.path
             self._each([top], self._info)
 
     def object(self, md5: str) -> str:
-        """Return where on the remote the object of this MD5 lies."""
+        """Return the path of an object on the remote."""
         return f"{self.path.rstrip('/')}/{OBJECTS}/{md5[:2]}/{md5[2:]}"
 
     def entry(self, name: str) -> str:
-        """Return where on the remote an entry of the run cache lies."""
+        """Return the path of an entry of the run cache on the remote."""
         return f"{self.path.rstrip('/')}/{RUNS}/{name}"
 
     def sizes(self, paths: Collection[str]) -> dict[str, int]:
-        """Return the bytes of each of these files that is there."""
+        """Return the size in bytes of each of these files that exists."""
 
         async def look(path: str) -> None:
             with suppress(FileNotFoundError):
                 found[path] = int((await self._info(path))["size"])
 
         found: dict[str, int] = {}
-        with self._told("read"):
+        with self._explaining("read"):
             self._each(sorted(paths), look)
         return found
 
     def send(self, sources: Mapping[str, Path]) -> None:
-        """Write files to the remote, each whole or not at all.
+        """Write files to the remote, each completely or not at all.
 
         Args:
-            sources: the local file for each path on the remote; all are sent before this
-                returns, or it raises.
+            sources: the local file for each path on the remote.
         """
 
         async def send(path: str) -> None:
@@ -103,18 +107,18 @@ class Storage:
                 await self._put(sources[path], path, moved)
 
         total = sum(source.stat().st_size for source in sources.values())
-        with self._told("written"), _Bar("sending", total) as bar:
+        with self._explaining("written"), _Bar("sending", total) as bar:
             self._each(sorted(sources), send)
 
     def get(self, sums: Mapping[str, str], targets: Mapping[str, Path]) -> dict[str, str]:
-        """Read objects from the remote, and compare each with its MD5 before it gets its name.
+        """Read objects from the remote, and check the MD5 of each before it gets its final name.
 
         Args:
-            sums: the MD5 that each path on the remote should have.
-            targets: the local file for each of these paths that is to be kept.
+            sums: the expected MD5 of each path on the remote.
+            targets: the local file for each of these paths that is to be stored.
 
         Returns:
-            For each that is damaged there its MD5; empty if it is gone. Nothing of it is kept.
+            The MD5 of each damaged object, empty for a missing one. They are not stored.
         """
 
         async def get(path: str) -> None:
@@ -138,15 +142,15 @@ class Storage:
         damaged: dict[str, str] = {}
         total = sum(self.sizes(sums).values())
         what = "getting" if targets else "reading"
-        with self._told("read"), _Bar(what, total) as bar:
+        with self._explaining("read"), _Bar(what, total) as bar:
             self._each(sorted(sums), get)
         return damaged
 
-    def try_out(self) -> None:
-        """Write a file, read it and remove it.
+    def check_access(self) -> None:
+        """Write a test file, read it and remove it.
 
         Raises:
-            PipelineError: one of these is refused.
+            PipelineError: one of these fails.
         """
         path = f"{self.path.rstrip('/')}/.samebits-{socket.gethostname()}"
         content = b"a file that make remote writes and removes\n"
@@ -157,13 +161,13 @@ class Storage:
             md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
             if self.get({path: md5}, {}):
                 raise SetupError(
-                    "the remote gives back other bytes than were written to it", where=self.url
+                    "the remote returns other bytes than were written to it", where=self.url
                 )
-        with self._told("tidied"):
+        with self._explaining("cleaned up"):
             self._each([path], lambda path: self._call("rm_file", path))
 
     async def _call(self, operation: str, *arguments: Any, **options: Any) -> Any:
-        """Do what a file system of fsspec does, whether it waits for it or not."""
+        """Call an operation of a synchronous or asynchronous file system of fsspec."""
         if self._fs.async_impl:
             return await getattr(self._fs, f"_{operation}")(*arguments, **options)
         return await asyncio.to_thread(getattr(self._fs, operation), *arguments, **options)
@@ -174,7 +178,7 @@ class Storage:
 
     async def _put(self, source: Path, path: str, moved: Callable[[int], None]) -> None:
         """Write a file under its final name once it is complete."""
-        if self.scheme:  # over SSH DVC renames what is complete, and S3 has no halves
+        if self.scheme:  # DVC renames complete files over SSH; S3 has no partial files
             await self._call("put_file", str(source), path, callback=_callback(moved))
         else:
             await asyncio.to_thread(_copy, source, Path(path))
@@ -188,9 +192,9 @@ class Storage:
             moved(target.stat().st_size)
 
     def _each(self, paths: Sequence[str], work: Callable[[str], Coroutine[Any, Any, Any]]) -> None:
-        """Do `work` for each path, some at once; when one fails, the others are stopped.
+        """Do `work` for each path, several at once; when one fails, the others are stopped.
 
-        Ctrl-C stops them too, and they tidy up before this returns.
+        Ctrl-C stops them too; they clean up before this returns.
         """
         ended = threading.Event()
 
@@ -221,42 +225,42 @@ class Storage:
             raise
 
     @contextmanager
-    def _told(self, doing: str) -> Iterator[None]:
-        """Say in a few lines what a remote answers instead of doing it."""
+    def _explaining(self, doing: str) -> Iterator[None]:
+        """Turn an error of the remote into a message of a few lines."""
         try:
             yield
         except PipelineError:
             raise
         except Exception as error:
-            told = self._explained(error, doing)
-            if told is None:
+            explained = self._explained(error, doing)
+            if explained is None:
                 raise
-            raise told from error
+            raise explained from error
 
     def _explained(self, error: Exception, doing: str) -> PipelineError | None:
-        """Return what an error means for a user; None if it is a bug of ours."""
+        """Return the message for an error; None if it is a bug of ours."""
         kind, text = type(error).__name__, _one_line(error)
         where = self.url
         number = error.errno if isinstance(error, OSError) else None
         if number in (errno.ENOSPC, errno.EDQUOT) or any(word in text for word in FULL):
             return StorageError(
-                "there is no room on the remote",
+                "the remote is full",
                 found=text,
                 where=where,
-                todo=f"make room there, {AGAIN}",
+                todo=f"free space there, {AGAIN}",
             )
         if kind == "HostKeyNotVerifiable":
             return SetupError(
-                "the remote's machine is not one that you know",
+                "the host key of the remote is unknown",
                 expected="a line for it in ~/.ssh/known_hosts",
                 found=text,
                 where=where,
-                todo=f"{self._ssh}, compare the fingerprint with what its owner says, say yes",
+                todo=f"{self._ssh}, compare the fingerprint with that of its owner, answer yes",
             )
         if kind in NO_KEYS or (doing == "reached" and isinstance(error, PermissionError)):
-            login = f"{self._ssh} has to work without a question (ssh-copy-id, ssh-agent)"
+            login = f"{self._ssh} has to work without a prompt (ssh-copy-id, ssh-agent)"
             return SetupError(
-                "the remote does not let you in",
+                "the remote denies access",
                 found=text,
                 where=where,
                 todo=LOGIN_TO_S3 if self.scheme == "s3" else login,
@@ -266,7 +270,7 @@ class Storage:
             return SetupError(
                 f"the remote's {what} does not exist",
                 where=where,
-                todo=f"make the {what}, mount it, or mend the address: make remote URL=…",
+                todo=f"create the {what}, mount it, or fix the address: make remote URL=…",
             )
         refused = number in (errno.EROFS, errno.EPERM) or kind == "SFTPPermissionDenied"
         if isinstance(error, PermissionError) or refused:
@@ -278,24 +282,24 @@ class Storage:
             )
         if kind == "SFTPFailure" and doing == "written":
             return StorageError(
-                "the remote does not take what is written",
-                found=f"its SSH server says no more than: {text}",
+                "the remote rejects what is written",
+                found=f"its SSH server says only: {text}",
                 where=where,
-                todo=f"see there whether the disk is full or read-only (df), {AGAIN}",
+                todo=f"check whether its disk is full or read-only (df), {AGAIN}",
             )
         if isinstance(error, OSError) or type(error).__module__.split(".")[0] in LIBRARIES:
-            away = doing == "reached" or isinstance(error, ConnectionError | TimeoutError)
+            lost = doing == "reached" or isinstance(error, ConnectionError | TimeoutError)
             return SetupError(
-                "the remote can not be reached" if away else f"the remote could not be {doing}",
+                "the remote cannot be reached" if lost else f"the remote could not be {doing}",
                 found=text,
                 where=where,
-                todo=f"look whether the address and the network are right, {AGAIN}",
+                todo=f"check the address and the network, {AGAIN}",
             )
         return None
 
     @property
     def _ssh(self) -> str:
-        """What opens a session on the machine of the remote."""
+        """The command that opens a session on the remote."""
         parts = urlsplit(self.url)
         port = f" -p {parts.port}" if parts.port else ""
         user = f"{parts.username}@" if parts.username else ""
@@ -303,7 +307,7 @@ class Storage:
 
 
 class _Bar:
-    """A progress bar of bytes, where somebody looks."""
+    """A progress bar of bytes, if the output is a terminal."""
 
     def __init__(self, what: str, total: int) -> None:
         self._bar = tqdm(
@@ -318,7 +322,7 @@ class _Bar:
 
     @contextmanager
     def file(self) -> Iterator[Callable[[int], None]]:
-        """Yield what takes the bytes of a file that have moved so far."""
+        """Yield a function that takes the number of bytes transferred so far."""
         so_far = 0
 
         def moved(count: int) -> None:
@@ -332,10 +336,10 @@ class _Bar:
 def _callback(moved: Callable[[int], None]) -> Any:
     from fsspec.callbacks import Callback
 
-    def told(size: int | None, value: int, **_: Any) -> None:
+    def report(size: int | None, value: int, **_: Any) -> None:
         moved(value)
 
-    return Callback(hooks={"bar": told})
+    return Callback(hooks={"bar": report})
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -1,14 +1,13 @@
-"""Rebuilds a revision from nothing and compares every byte with what is committed.
+"""Rebuilds a revision from nothing and compares every byte with the committed one.
 
     python -m tools.verify                  the last commit
     python -m tools.verify v1.0             any other revision
-    python -m tools.verify --hostile        in surroundings that must not matter
+    python -m tools.verify --hostile        in an environment that must not matter
     python -m tools.verify --cpu Nehalem    as on another processor
 
-Compared are the hashes in dvc.lock, of all that the stages read and wrote,
-and the files in metrics/. Status 0: all are the same. 1: some differ, and it
-says in which stage that began, what differs in its files, and the likely
-cause. 2: it could not be run, and it says what to do.
+It compares the hashes in dvc.lock, of all inputs and outputs of the stages, and the files
+in metrics/. Exits with 0 if all are the same; 1 if some differ, naming the first stage,
+the differences in its files, and the likely cause; 2 if it could not run.
 """
 
 import argparse
@@ -34,13 +33,13 @@ from tools.verify import causes, comparison, emulation, rebuild
 
 LOCK = "dvc.lock"
 METRICS = "metrics"
-STEER = {LOCK, "dvc.yaml", "params.yaml", ".dvcignore"}  # what DVC itself goes by
+CONFIGURATION = {LOCK, "dvc.yaml", "params.yaml", ".dvcignore"}  # what DVC itself reads
 SAME, DIFFERENT, CANNOT_RUN, INTERRUPTED = 0, 1, 2, 130
 MOST_PATHS = 10
 
 
 class Committed:
-    """What a commit promises.
+    """The expected results of a commit.
 
     Args:
         commit: its full hash.
@@ -67,31 +66,31 @@ class Committed:
         return {path for path in self.files if lock.within(path, METRICS)}
 
     def made(self) -> set[str]:
-        """Return the files of the commit that a rebuild has to make."""
+        """Return the files of the commit that a rebuild has to create."""
         outputs = {path for stage in self.stages for path in stage.outputs}
         return {LOCK} | self.in_metrics() | (self.files & outputs)
 
     def compared(self) -> set[str]:
-        """Return all paths that a rebuild is compared by."""
+        """Return all paths that are compared."""
         locked = {path for stage in self.stages for path in (*stage.inputs, *stage.outputs)}
         return locked | self.in_metrics()
 
     def bytes_of(self, path: str, md5: str) -> bytes | None:
-        """Return an output: from git, or from DVC's cache, or as it lies here; or None."""
+        """Return an output from git, DVC's cache or the working tree, or None."""
         if path in self.files:
             return git.content(self.commit, path)
         asked = [sys.executable, "-m", "dvc", "cache", "dir"]
         cache = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
-        for place in (Path(cache, "files/md5", md5[:2], md5[2:]), Path(path)):
-            if place.is_file():
-                content = place.read_bytes()
+        for candidate in (Path(cache, "files/md5", md5[:2], md5[2:]), Path(path)):
+            if candidate.is_file():
+                content = candidate.read_bytes()
                 if hashlib.md5(content, usedforsecurity=False).hexdigest() == md5:
                     return content
         return None
 
 
 def verify(arguments: argparse.Namespace) -> int:
-    """Rebuild, compare, say what was found; return the exit status."""
+    """Rebuild, compare, report; return the exit status."""
     if importlib.util.find_spec("dvc") is None:
         raise SetupError(
             "this Python has no DVC",
@@ -107,9 +106,9 @@ def verify(arguments: argparse.Namespace) -> int:
     folder = top / rebuild.HOSTILE_FOLDER if arguments.hostile else top
     try:
         print(f"Rebuilding {committed.title}")
-        print(f"  with {surroundings(arguments)}")
+        print(f"  with {environment(arguments)}")
         if arguments.keep:
-            print(f"  in {folder}, which stays")
+            print(f"  in {folder}, which is kept")
         started = time.monotonic()
         clone = rebuild.prepare(folder, committed.commit, without=committed.made())
         rebuild.rebuild(clone, emulated=emulated, hostile=arguments.hostile)
@@ -137,12 +136,12 @@ def verify(arguments: argparse.Namespace) -> int:
 
 
 def refuse_uncommitted(committed: Committed) -> None:
-    """Refuse to verify HEAD while what a rebuild depends on is changed.
+    """Refuse to verify HEAD while inputs of a rebuild have uncommitted changes.
 
     Raises:
         SetupError: names the changed files.
     """
-    matter = STEER | committed.compared()
+    matter = CONFIGURATION | committed.compared()
     changed = [
         path
         for path in git.uncommitted()
@@ -150,31 +149,31 @@ def refuse_uncommitted(committed: Committed) -> None:
     ]
     if changed:
         raise SetupError(
-            "uncommitted changes: what is rebuilt would not be what lies here",
+            "uncommitted changes: the rebuild would differ from the working tree",
             found=shortened(changed),
             todo="dvc repro and commit them, or git stash; "
-            "or verify the last commit as it is: python -m tools.verify HEAD",
+            "or verify the last commit without them: python -m tools.verify HEAD",
         )
 
 
-def surroundings(arguments: argparse.Namespace) -> str:
-    """Name what the rebuild runs on."""
+def environment(arguments: argparse.Namespace) -> str:
+    """Describe what the rebuild runs on."""
     parts = [
         f"Python {platform.python_version()}",
         f"torch {metadata.version('torch')}",
         f"{platform.machine()}, as on a {arguments.cpu}" if arguments.cpu else platform.machine(),
     ]
-    return ", ".join(parts + ["hostile surroundings"] * arguments.hostile)
+    return ", ".join(parts + ["hostile environment"] * arguments.hostile)
 
 
 def differs(committed: Committed, path: str, clone: Path) -> bool:
-    """Say whether a file of the commit is another one in the rebuild, or missing there."""
+    """Say whether a file of the commit is different or missing in the rebuild."""
     made = clone / path
     return not made.is_file() or made.read_bytes() != git.content(committed.commit, path)
 
 
 def leftovers(committed: Committed, changed: set[str]) -> list[str]:
-    """Return what is missing in the rebuild because no stage writes it."""
+    """Return the changed files that no stage writes."""
     return sorted(changed.difference(*(stage.outputs for stage in committed.stages)))
 
 
@@ -185,13 +184,13 @@ def likely_causes(
     changed: set[str],
     arguments: argparse.Namespace,
 ) -> list[str]:
-    """Name why the rebuild differs: what the commit itself shows, else what is known to.
+    """Return why the rebuild differs: errors of the commit, or else known causes.
 
     Args:
         committed: the commit.
         rebuilt: the stages of the rebuild's lock.
         differences: between the two.
-        changed: the files of the commit that are others in the rebuild.
+        changed: the files of the commit that differ in the rebuild.
         arguments: of the command line.
     """
     old = {path: md5 for stage in committed.stages for path, md5 in stage.outputs.items()}
@@ -199,11 +198,11 @@ def likely_causes(
     found = []
     names = {name for d in differences for name in (*d.settings, *d.inputs)}
     if stale := sorted(names - old.keys()):
-        found.append(f"{LOCK} was made before its commit changed {shortened(stale)}; dvc repro")
+        found.append(f"{LOCK} is older than the change of {shortened(stale)}; dvc repro")
     edited = sorted(path for path in changed & old.keys() if old[path] == new.get(path))
     if edited:
         verb = "was" if len(edited) == 1 else "were"
-        found.append(f"{shortened(edited)} {verb} changed after {LOCK} noted its hash; dvc repro")
+        found.append(f"{shortened(edited)} {verb} changed after {LOCK} was written; dvc repro")
     for path in leftovers(committed, changed):
         found.append(f"{path} is a leftover; git rm {path}")
     if not found or any(d.began and set(d.outputs) - set(edited) for d in differences):
@@ -219,11 +218,11 @@ def likely_causes(
 def explain(
     committed: Committed, rebuilt: list[Stage], differences: list[Difference], clone: Path
 ) -> None:
-    """Print where the differences begin, what they are, and which stages follow."""
+    """Print the first stage that differs, its differences, and the other stages."""
     began = [difference for difference in differences if difference.began]
     if began:
         first = began[0]
-        print(f"\nIt begins in the stage {first.stage}: it read the same and wrote other bytes")
+        print(f"\nThe first difference is in the stage {first.stage}: same inputs, other outputs")
         old = {stage.name: stage for stage in committed.stages}[first.stage].outputs
         new = {stage.name: stage for stage in rebuilt}[first.stage].outputs
         for path in first.outputs:
@@ -232,39 +231,39 @@ def explain(
                 print(f"    {line}")
     also = [difference.stage for difference in began[1:]]
     if also:
-        print(f"\nRead the same and wrote other bytes too: {', '.join(also)}")
+        print(f"\nSame inputs and other outputs, too: {', '.join(also)}")
     later = [difference.stage for difference in differences if not difference.began]
     if later:
-        print(f"\nRead other bytes or settings: {', '.join(later)}")
+        print(f"\nOther inputs or settings: {', '.join(later)}")
 
 
 def difference_of(
     committed: Committed, path: str, old: str | None, new: str | None, clone: Path
 ) -> list[str]:
-    """Say in a few lines what differs in an output of a stage.
+    """Describe in a few lines what differs in an output of a stage.
 
     Args:
         committed: the commit.
         path: of the output.
-        old: its hash in the commit's dvc.lock, None if it is not there.
-        new: its hash in the rebuild's.
+        old: its hash in the committed dvc.lock, or None.
+        new: its hash in that of the rebuild, or None.
         clone: the rebuild.
     """
-    hashes = f"{old or 'not there'} → {new or 'not there'}"
+    hashes = f"{old or 'none'} → {new or 'none'}"
     if old is None or new is None or not (clone / path).is_file():
         return [f"md5 {hashes}"]
     before = committed.bytes_of(path, old)
     if before is None:
         return [
             f"md5 {hashes}",
-            "the committed file is not here, so only its hash is known: "
+            "the committed file is missing, so only its hash is known: "
             f"dvc pull {path} fetches it, if it was pushed",
         ]
     return comparison.differences(path, before, (clone / path).read_bytes())
 
 
 def shortened(names: list[str]) -> str:
-    """Join names, the first few of many."""
+    """Join the first few names, and count the others."""
     more = len(names) - MOST_PATHS
     return ", ".join(names[:MOST_PATHS]) + (f" and {more} more" if more > 0 else "")
 
@@ -276,9 +275,7 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "revision", nargs="?", help="what to rebuild: a commit, a branch, a tag; HEAD if not given"
-    )
+    parser.add_argument("revision", nargs="?", help="a commit, a branch or a tag; default: HEAD")
     parser.add_argument(
         "--hostile",
         action="store_true",
@@ -291,16 +288,16 @@ def parse_arguments() -> argparse.Namespace:
         help="run the stages under emulation of another x86-64 processor: Nehalem (SSE4.2), "
         "Haswell (AVX2), max, or any that `qemu-x86_64 -cpu help` lists",
     )
-    parser.add_argument("--keep", action="store_true", help="leave the rebuild's folder for a look")
+    parser.add_argument("--keep", action="store_true", help="keep the folder of the rebuild")
     return parser.parse_args()
 
 
 def main() -> NoReturn:
-    """Run the command: what a user can mend ends in a few lines and status 2."""
+    """Run the command; an error that a user can fix exits with 2 and a few lines."""
     arguments = parse_arguments()
-    if isinstance(sys.stdout, io.TextIOWrapper):  # not where standard output is closed
+    if isinstance(sys.stdout, io.TextIOWrapper):  # unless standard output is closed
         sys.stdout.reconfigure(line_buffering=True, errors="replace")
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # cleans up too
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # runs the clean-up
     try:
         check_source(Path.cwd())
         sys.exit(verify(arguments))

@@ -16,7 +16,7 @@ def likely(requirements: str, params: str, *, cpu: str | None, hostile: bool) ->
         requirements: the text of requirements.lock.
         params: the text of params.yaml.
         cpu: the emulated processor, if one is.
-        hostile: the rebuild ran in hostile surroundings.
+        hostile: the rebuild ran in a hostile environment.
 
     Returns:
         One sentence a cause, without a full stop; at least one.
@@ -45,7 +45,7 @@ def likely(requirements: str, params: str, *, cpu: str | None, hostile: bool) ->
         )
     if hostile:
         causes.append(
-            "the surroundings: a stage depends on its time zone, language, folder or another "
+            "the environment: a stage depends on its time zone, language, folder or another "
             "thing that --hostile changes, if it gives the committed bytes without it"
         )
     return causes or [

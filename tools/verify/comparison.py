@@ -1,8 +1,8 @@
-"""Says what differs between two versions of a file, in a few lines for a reader.
+"""Describes in a few lines what differs between two versions of a file.
 
-By the ending of its name: the fields of a JSON or CSV, the elements of a
-NumPy array, the tensors of a model, the pixels of an image, the lines of a
-text; of anything else the first byte.
+The file extension decides what is compared: the fields of JSON or CSV, the elements of a
+NumPy array, the tensors of a model, the pixels of an image, the lines of a text; for any
+other file, the first byte that differs.
 """
 
 import csv
@@ -19,16 +19,16 @@ from PIL import Image
 
 MOST_LINES = 12  # of one file; the rest is counted
 
-# What the readers below raise for a file that is not what its name says.
+# Errors of the readers below for a file that does not match its extension.
 UNREADABLE = (ValueError, OSError, EOFError, RuntimeError, KeyError, csv.Error, pickle.PickleError)
 
 
 def differences(name: str, committed: bytes, rebuilt: bytes) -> list[str]:
-    """Say what differs between two versions of a file.
+    """Describe what differs between two versions of a file.
 
     Args:
-        name: of the file; its ending says how it is read.
-        committed: the one version.
+        name: of the file; its extension decides how it is read.
+        committed: one version.
         rebuilt: the other.
 
     Returns:
@@ -42,7 +42,7 @@ def differences(name: str, committed: bytes, rebuilt: bytes) -> list[str]:
         lines = compare(committed, rebuilt)
     except UNREADABLE as error:
         reason = str(error).strip().split("\n")[0]
-        return [f"can not be read as what its name says: {reason}", _first_byte(committed, rebuilt)]
+        return [f"cannot be read: {reason}", _first_byte(committed, rebuilt)]
     if not lines:
         return ["the same values in other bytes", _first_byte(committed, rebuilt)]
     more = len(lines) - MOST_LINES
@@ -182,7 +182,7 @@ def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _distance(a: NDArray[Any], b: NDArray[Any]) -> tuple[int, float]:
-    """How many elements differ, and the largest absolute difference; two NaN do not differ."""
+    """Return how many elements differ, and the largest difference; two NaN are equal."""
     differ = (a != b) & ~((a != a) & (b != b))
     if a.dtype.kind not in "biuf":
         return int(differ.sum()), float("nan")

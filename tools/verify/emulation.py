@@ -1,8 +1,7 @@
-"""Runs Python as on another x86-64 processor: by user-mode emulation, with qemu.
+"""Runs Python as on another x86-64 processor, by user-mode emulation with qemu.
 
-The emulated processor has the instructions of its model and no others, so
-that libraries choose the kernels that they would choose there, down to those
-of the C library.
+The emulated processor has only the instructions of its model, so libraries choose the
+kernels that they would choose there, down to those of the C library.
 """
 
 import platform
@@ -12,10 +11,10 @@ import sys
 
 from core.pipeline.errors import SetupError
 
-# What chooses a library's kernels by hand. Set for the real processor, it
-# would be wrong for the emulated one: with OPENBLAS_CORETYPE=Haswell, import
-# numpy dies of an illegal instruction on a Nehalem.
-CHOSEN_BY_HAND = (
+# Variables that choose the kernels of a library. Values for the real processor are wrong
+# for the emulated one: with OPENBLAS_CORETYPE=Haswell, import numpy ends with an illegal
+# instruction on a Nehalem.
+KERNEL_VARIABLES = (
     "GLIBC_TUNABLES",
     "MKL_ENABLE_INSTRUCTIONS",
     "NPY_DISABLE_CPU_FEATURES",
@@ -25,14 +24,14 @@ CHOSEN_BY_HAND = (
 
 
 def command(model: str) -> list[str]:
-    """Return the words that, put before a command, run it on an emulated processor.
+    """Return the prefix of a command that runs it on an emulated processor.
 
     Args:
-        model: a name that `qemu-x86_64 -cpu help` lists, as Nehalem, Haswell
-            or max (all that qemu can emulate).
+        model: a name that `qemu-x86_64 -cpu help` lists, such as Nehalem, Haswell or max
+            (everything that qemu can emulate).
 
     Raises:
-        SetupError: qemu is missing, does not know the model, or can not
+        SetupError: qemu is missing, does not know the model, or cannot
             emulate this Python.
     """
     if sys.platform != "linux" or platform.machine() != "x86_64":

@@ -1,9 +1,9 @@
 """Rebuilds a commit from nothing, in a folder of its own.
 
-The folder holds `clone`, in which `dvc repro` runs; `bin/python`, which starts
-the stages' Python; and `rebuild.log`, all that was printed. What gets in from
-outside is the commit, the packages of this Python and the environment: no
-cache, no remote, no settings of DVC from beyond the commit.
+The folder contains `clone`, in which `dvc repro` runs; `bin/python`, which starts the
+Python of the stages; and `rebuild.log`, the output. Only the commit, the packages of this
+Python and the environment come from outside: no cache, no remote, and no settings of
+DVC other than those of the commit.
 """
 
 import os
@@ -31,7 +31,7 @@ HOSTILE_ENVIRONMENT = {
     "OMP_NUM_THREADS": "3",
     "PYTHONUTF8": "1",  # for DVC, which fails in such a folder without it
 }
-# ASCII is the narrowest encoding that a file opened without one can have.
+# ASCII is the narrowest default encoding that a file can have.
 HOSTILE_TO_STAGES = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
 FILE_ORDER = Path(__file__).resolve().parent / "hostile"  # holds a sitecustomize.py
 
@@ -39,7 +39,7 @@ NO_CACHE_NO_REMOTE = "[cache]\n    dir = cache\n[core]\n    remote = none\n"
 
 RUNNING_STAGE = re.compile(r"^Running stage '(.+)':$")
 SECONDS_BETWEEN_LOOKS = 0.1
-MOST_LINES = 15  # of what a failing stage had printed
+MOST_LINES = 15  # of the output of a failed stage
 
 
 class RebuildError(PipelineError):
@@ -49,12 +49,12 @@ class RebuildError(PipelineError):
 def prepare(folder: Path, commit: str, *, without: Iterable[str]) -> Path:
     """Clone the working directory's repository into `folder` and check `commit` out.
 
-    Cloning a folder takes all commits along, those on no branch too.
+    A clone of a folder has all commits, those on no branch too.
 
     Args:
-        folder: where to; made if it is not there.
+        folder: the target; created if it does not exist.
         commit: its hash.
-        without: paths to remove: what a rebuild has to make.
+        without: paths to remove, which a rebuild has to create.
 
     Returns:
         The clone.
@@ -72,28 +72,28 @@ def prepare(folder: Path, commit: str, *, without: Iterable[str]) -> Path:
 
 
 def rebuild(clone: Path, *, emulated: Sequence[str] = (), hostile: bool = False) -> None:
-    """Run all stages of a clone with this Python; print each with its seconds.
+    """Run all stages of a clone with this Python, and print how long each takes.
 
     Args:
-        clone: as `prepare` makes it.
-        emulated: the words that start an emulated processor, none for this
-            one. They start the stages; DVC itself runs on this processor.
-        hostile: in surroundings in which what must not matter is odd.
+        clone: as `prepare` creates it.
+        emulated: the prefix that starts an emulated processor, empty for this one. It
+            applies to the stages; DVC itself runs on this processor.
+        hostile: in an environment with unusual values of everything that must not matter.
 
     Raises:
-        RebuildError: a stage failed, or DVC did; says what was printed last.
+        RebuildError: a stage or DVC failed; with the end of the output.
     """
     folder = clone.parent
     environment = {k: v for k, v in git.undirected(os.environ).items() if not k.startswith("DVC_")}
     if hostile:
-        # Packages that a user installed for himself lie in his real home.
+        # Packages of `pip install --user` are in the real home.
         environment["PYTHONUSERBASE"] = site.getuserbase()
         environment["HOME"] = str(folder / "home")
         environment |= HOSTILE_ENVIRONMENT
     environment |= {
         "DVC_GLOBAL_CONFIG_DIR": str(folder / "dvc"),
         "DVC_SYSTEM_CONFIG_DIR": str(folder / "dvc"),
-        "DVC_SITE_CACHE_DIR": str(folder / "dvc"),  # its memory of files seen before
+        "DVC_SITE_CACHE_DIR": str(folder / "dvc"),  # its record of known files
         "DVC_NO_ANALYTICS": "1",
         "PATH": f"{_launcher(folder, emulated, hostile)}{os.pathsep}{os.environ['PATH']}",
     }
@@ -106,12 +106,12 @@ def rebuild(clone: Path, *, emulated: Sequence[str] = (), hostile: bool = False)
             stdout=file,
             stderr=subprocess.STDOUT,
             umask=HOSTILE_UMASK if hostile else -1,
-            start_new_session=True,  # a group of its own, which ends as a whole
+            start_new_session=True,  # its own process group, killed as a whole
         )
     try:
         stage = _follow(process, log)
     finally:
-        if process.poll() is None:  # DVC alone would leave its stage running
+        if process.poll() is None:  # DVC would leave its stage running
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     if process.returncode != 0:
@@ -120,15 +120,15 @@ def rebuild(clone: Path, *, emulated: Sequence[str] = (), hostile: bool = False)
             f"the rebuild failed in the stage {stage}" if stage else "the rebuild did not start",
             found="\n".join(printed[-MOST_LINES:]),
             todo="dvc repro here shows whether it fails in the working tree too; "
-            "--keep leaves the rebuild's folder",
+            "--keep keeps the folder of the rebuild",
         )
 
 
 def _launcher(folder: Path, emulated: Sequence[str], hostile: bool) -> Path:
-    """Write the `python` that the stages' commands find first; return its folder.
+    """Write the `python` that the commands of the stages find first; return its folder.
 
-    Even on this processor: beside `python3.13` there may be a `python` of
-    another version, or none.
+    It is needed on this processor too: `python` may be missing, or another version than
+    this one.
     """
     lines = ["#!/bin/sh"]
     if hostile:
@@ -136,7 +136,7 @@ def _launcher(folder: Path, emulated: Sequence[str], hostile: bool) -> Path:
         for name, value in {**HOSTILE_TO_STAGES, "PYTHONPATH": path}.items():
             lines.append(f"export {name}={shlex.quote(value)}")
     if emulated:
-        lines.append(f"unset {' '.join(emulation.CHOSEN_BY_HAND)}")
+        lines.append(f"unset {' '.join(emulation.KERNEL_VARIABLES)}")
     lines.append(f'exec {shlex.join([*emulated, sys.executable])} "$@"')
     launcher = folder / "bin" / "python"
     launcher.parent.mkdir()
@@ -146,7 +146,7 @@ def _launcher(folder: Path, emulated: Sequence[str], hostile: bool) -> Path:
 
 
 def _follow(process: subprocess.Popen[bytes], log: Path) -> str:
-    """Print the stages as they start and end, until DVC ends; return the last one."""
+    """Print the stages as they start and end, until DVC ends; return the last stage."""
     stage = ""
     started = time.monotonic()
     terminal = sys.stdout.isatty()
@@ -157,7 +157,7 @@ def _follow(process: subprocess.Popen[bytes], log: Path) -> str:
     with log.open(encoding="utf-8", errors="replace") as lines:
         line = ""
         while True:
-            ended = process.poll() is not None  # asked first: what follows is all there is
+            ended = process.poll() is not None  # before reading: then the rest is complete
             while part := lines.readline():
                 line += part
                 if not line.endswith("\n"):

@@ -173,7 +173,7 @@ def test_what_a_stage_that_dvc_runs_has_just_written_is_not_taken_for_damaged(
 
     assert refused.returncode == 1
     assert refused.stderr.startswith(
-        "error: what DVC keeps can not be mended now\n"
+        "error: outputs and cache cannot be repaired now\n"
         f"  found:    '{indices}' is busy, it is being blocked by:\n"
         f"              (PID {os.getpid()}): dvc repro\n"
     )

@@ -434,8 +434,8 @@ def test_two_comparisons_at_once_are_refused(project: Project) -> None:
     ("arguments", "told"),
     [
         ([], "there is nothing to compare"),
-        (["train.lrr=0.1"], "there is no knob train.lrr in params.yaml\n  found:    did you mean"),
-        (["train.lr=0.1,-1"], "an experiment with train.lr=-1 can not run"),
+        (["train.lrr=0.1"], "there is no parameter train.lrr in params.yaml\n  found:    did you mean"),
+        (["train.lr=0.1,-1"], "an experiment with train.lr=-1 cannot run"),
         (["train.lr"], "train.lr is not a setting"),
         (["train.seed=1,2", "--seeds", "2"], "the seeds are given twice"),
         (["train.lr=0.1", "train.lr=0.2"], "train.lr is given twice"),

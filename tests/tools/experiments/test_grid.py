@@ -124,15 +124,15 @@ def test_two_values_of_one_name_are_refused() -> None:
     [
         (
             "train.lr=abc",
-            r"(?s)train\.lr=abc can not run.*expected a number above 0, at most 1e38, found",
+            r"(?s)train\.lr=abc cannot run.*expected a number above 0, at most 1e38, found",
         ),
         (
             "train.epochs=0",
-            r"(?s)train\.epochs=0 can not run.*expected an integer from 1 to 2\^31 - 1, found 0",
+            r"(?s)train\.epochs=0 cannot run.*expected an integer from 1 to 2\^31 - 1, found 0",
         ),
-        ("train.rl=1", r"(?s)no knob train\.rl .*did you mean train\.lr\?"),
-        ("lr=0.1", r"there is no knob lr in params\.yaml"),
-        ("train.lr=0.1,[", r"train\.lr=0\.1,\[ is not understood"),
+        ("train.rl=1", r"(?s)no parameter train\.rl .*did you mean train\.lr\?"),
+        ("lr=0.1", r"there is no parameter lr in params\.yaml"),
+        ("train.lr=0.1,[", r"train\.lr=0\.1,\[ cannot be parsed"),
         ("train.lr", r"train\.lr is not a setting"),
     ],
 )

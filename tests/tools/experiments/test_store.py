@@ -83,7 +83,7 @@ def test_an_experiment_is_found_as_it_was_kept_with_two_processes_of_git(
     root = project.folder
     snapshot = store.take_snapshot(root)
     first, second, third = planned(project, 0.2, 0.3, 0.4)
-    outcome = Committed(root).made_up(first)
+    outcome = Committed(root).synthetic(first)
     store.record(root, snapshot, outcome)
     store.record(
         root, snapshot, Outcome(second, 1.0, {}, problem="error: no\nwhere: here", diverged=True)
@@ -112,7 +112,7 @@ def test_an_experiment_whose_lock_is_of_other_parameters_is_not_found(project: P
     root = project.folder
     snapshot = store.take_snapshot(root)
     first, second = planned(project, 0.2, 0.3)
-    files = Committed(root).made_up(second).files
+    files = Committed(root).synthetic(second).files
     store.record(root, snapshot, Outcome(first, 1.0, files))
 
     assert store.finished(root, snapshot, first) is None

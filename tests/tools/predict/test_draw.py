@@ -19,7 +19,7 @@ from tests.support import browser, trained_models
 from tests.support.project import ROOT
 from tools.predict import draw
 from tools.predict.draw import DrawingServer
-from tools.predict.preparation import MAKINGS
+from tools.predict.preparation import PREPROCESSING
 
 Stroke = Sequence[tuple[float, float]]  # in shares of the sheet
 
@@ -142,7 +142,7 @@ def test_the_page_is_accessible_and_fits(
 @browser.needs_browser
 def test_the_classes_of_a_long_list_are_sorted_by_their_probability() -> None:
     class Fixed:
-        name, dataset, making = "cnn", "cifar100", MAKINGS["cifar100"]
+        name, dataset, preprocessing = "cnn", "cifar100", PREPROCESSING["cifar100"]
         class_names = tuple(f"<{number}>" for number in range(100))
 
         def probabilities(self, pixels: Any) -> list[float]:

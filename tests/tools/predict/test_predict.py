@@ -152,7 +152,7 @@ def test_params_edited_since_the_training_are_told(
     Path("params.yaml").write_text(text.replace("name: logistic_regression", "name: cnn"))
     status, text, errors = printed("digits/a.png", form="json")
     assert (status, json.loads(text)[0]["label"]) == (0, "3")
-    assert "model.name: logistic_regression → cnn. dvc repro trains that one" in errors
+    assert "model.name: logistic_regression → cnn. dvc repro trains that model" in errors
 
 
 @pytest.mark.parametrize("text", ["", "numerics\n", "dataset: mnist\nmodel: {name: cnn}\n"])
@@ -194,7 +194,7 @@ def change_lock(change: Callable[[Any], Any]) -> Callable[[], None]:
             change_lock(
                 lambda s: s["download"]["params"]["params.yaml"]["dataset"].update(name="svhn")
             ),
-            "the data set svhn is not known",
+            "the data set svhn is unknown",
         ),
         (
             change_lock(lambda s: s["train"]["params"]["params.yaml"]["model"].update(name="mlp")),

@@ -14,9 +14,9 @@ from PIL import Image, ImageChops, ImageDraw
 from core.data import datasets
 from tests.support import trained_models
 from tools.predict import preparation
-from tools.predict.preparation import MAKINGS, ImageError, Prepared, prepare
+from tools.predict.preparation import PREPROCESSING, ImageError, Prepared, prepare
 
-MNIST = MAKINGS["mnist"]
+MNIST = PREPROCESSING["mnist"]
 
 
 def written(image: Image.Image, kind: str = "PNG", **options: Any) -> io.BytesIO:
@@ -45,7 +45,7 @@ def alike(one: NDArray[np.uint8], other: NDArray[np.uint8], within: float) -> bo
 
 
 def test_every_data_set_has_its_making() -> None:
-    assert MAKINGS.keys() == datasets.DATASETS.keys()
+    assert PREPROCESSING.keys() == datasets.DATASETS.keys()
 
 
 def test_the_test_images_go_through_unchanged_and_inverted_ones_come_back() -> None:
@@ -77,7 +77,7 @@ def test_an_image_that_was_prepared_is_not_changed_again() -> None:
 
 
 def test_a_thing_is_put_in_the_middle_by_its_edges_and_fills_the_image() -> None:
-    pixels = prepare(written(seven()), MAKINGS["fashion_mnist"]).pixels[:, :, 0]
+    pixels = prepare(written(seven()), PREPROCESSING["fashion_mnist"]).pixels[:, :, 0]
     rows, columns = np.flatnonzero(pixels.any(axis=1)), np.flatnonzero(pixels.any(axis=0))
     assert (rows[0], rows[-1]) == (0, 27)
     assert abs((columns[0] + columns[-1]) / 2 - 13.5) <= 0.5
@@ -86,7 +86,7 @@ def test_a_thing_is_put_in_the_middle_by_its_edges_and_fills_the_image() -> None
 def test_a_picture_in_colour_is_cut_to_its_middle_and_keeps_its_colours() -> None:
     image = Image.new("RGB", (128, 64), (255, 0, 0))
     image.paste((0, 0, 255), (32, 0, 96, 64))  # the square in the middle
-    made = prepare(written(image), MAKINGS["cifar10"])
+    made = prepare(written(image), PREPROCESSING["cifar10"])
     assert made.pixels.shape == (32, 32, 3)
     assert np.array_equal(made.pixels[:, 1:-1], np.full((32, 30, 3), (0, 0, 255)))
     assert not made.inverted

@@ -63,7 +63,7 @@ def test_stages_come_after_those_that_they_read_from() -> None:
     [b"", b"stages: [", b"stages: 3", b"stages: {train: {}}", b"\xff", b"<<<<<<< HEAD\nstages:\n"],
 )
 def test_what_is_not_a_lock_is_refused(content: bytes) -> None:
-    with pytest.raises(DataError, match=r"dvc\.lock is not what DVC writes"):
+    with pytest.raises(DataError, match=r"dvc\.lock is not in the format of DVC"):
         lock.read(content, "a test")
 
 

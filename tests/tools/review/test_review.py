@@ -78,7 +78,7 @@ def test_a_parameter_that_makes_the_model_worse_is_found_in_a_clone_without_data
     )
     assert warned(markdown) == []
     page = clone.read("reports/review.html")
-    assert "The pictures appear here once the data is there: dvc repro, or dvc pull." in page
+    assert "The pictures need the data: dvc repro, or dvc pull." in page
     assert "<img" not in page
     assert clone.must("git", "status", "--porcelain") == ""
 
@@ -128,7 +128,7 @@ def test_another_split_cannot_be_compared_and_shows_the_metrics_alone(branch: Pr
     markdown = review(branch)
     assert markdown.startswith(
         "**Cannot be compared.** Another split of the data "
-        "(data/split/val_indices.npy is not the same); the metrics alone are below."
+        "(data/split/val_indices.npy is not the same); only the metrics are shown below."
     )
     accuracy = json.loads(branch.read("metrics/test.json"))["accuracy"]
     row = next(line for line in markdown.splitlines() if line.startswith("| test accuracy"))
@@ -178,7 +178,7 @@ def test_a_renamed_parameter_stands_in_one_row_and_a_stale_lock_is_warned_of(
     )
     assert warned(markdown)[0].startswith(
         "dvc.lock of the working tree does not belong to its code and parameters: "
-        "train.lr, train.learning_rate moved since."
+        "train.lr, train.learning_rate changed since."
     )
 
 
@@ -217,7 +217,7 @@ def test_a_shallow_clone_says_what_to_fetch(branch: Project, tmp_path: Path) -> 
     )
     done = clone.run("python", "-m", "tools.review")
     assert done.returncode == 1
-    assert "nothing shows where the branch left origin/main" in done.stderr
+    assert "there is no merge base with origin/main" in done.stderr
     assert "git fetch --unshallow" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -256,7 +256,7 @@ def test_results_that_are_not_committed_are_warned_of(branch: Project) -> None:
     branch.must("dvc", "repro")
     said = warned(review(branch))
     assert len(said) == 1
-    assert said[0].startswith("Reviewed is the working tree, and not committed are: dvc.lock")
+    assert said[0].startswith("The review is of the working tree. Not committed: dvc.lock")
 
 
 def test_markup_in_names_is_shown_and_not_obeyed(branch: Project) -> None:
@@ -333,7 +333,7 @@ def test_another_seed_is_never_called_better(branch: Project) -> None:
     rebuild(branch, "Another seed")
     markdown = review(branch)
     assert markdown.startswith(
-        "**No difference beyond noise: both sides are one recipe, with two seeds.** Test accuracy"
+        "**No difference beyond noise: base and head are one recipe with two seeds.** Test accuracy"
     )
     assert "| <code>train.seed</code> | <code>42</code> | <code>7</code> |" in markdown
 

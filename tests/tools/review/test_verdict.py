@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 from core.statistics.paired_tests import Difference
 from tools.repository.snapshots import Snapshot
 from tools.review import verdict
-from tools.review.results import Predictions, Set, Side
+from tools.review.results import ModelResults, Predictions, Set
 from tools.review.seed_runs import Trained
 
 LABELS = [0, 0, 0, 0, 1, 1, 1, 1, 2, 2]
@@ -26,9 +26,9 @@ def predictions(predicted: list[int], labels: list[int] | None = None) -> Predic
     )
 
 
-def side(name: str = "a side", **changed: Any) -> Side:
+def side(name: str = "a side", **changed: Any) -> ModelResults:
     both: dict[Set, Predictions] = {"test": predictions(LABELS), "validation": predictions(LABELS)}
-    whole = Side(Snapshot(name, None), {}, {}, {}, both, {}, ["zero", "one", "two"])
+    whole = ModelResults(Snapshot(name, None), {}, {}, {}, both, {}, ["zero", "one", "two"])
     return replace(whole, **changed)
 
 
@@ -81,7 +81,7 @@ def test_the_words_speak_of_two_models_or_of_two_recipes() -> None:
 def test_another_seed_is_not_better_however_small_its_p_is() -> None:
     found = verdict.headline(verdict.compare(*many(60, 10, 9930)), None, None, one_recipe=True)
     assert found.kind == "same"
-    assert found.words == "No difference beyond noise: both sides are one recipe, with two seeds"
+    assert found.words == "No difference beyond noise: base and head are one recipe with two seeds"
     assert "p <\u00a00.0001" in found.figures
 
 
@@ -148,7 +148,7 @@ IMAGES = "data/raw/test_images.npy"
         (side(predictions={"test": predictions(LABELS)}), None),
     ],
 )
-def test_what_stands_against_a_verdict_is_named(after: Side, reason: str | None) -> None:
+def test_what_stands_against_a_verdict_is_named(after: ModelResults, reason: str | None) -> None:
     before = side(hashes={SPLIT: "this", IMAGES: "this"})
     found = verdict.whole_obstacle(before, after)
     assert (found.text if found else None) == reason
@@ -156,4 +156,4 @@ def test_what_stands_against_a_verdict_is_named(after: Side, reason: str | None)
 
 def test_without_a_verdict_the_metrics_alone_are_announced() -> None:
     line = verdict.headline(None, None, verdict.Obstacle("another test set (x)")).line
-    assert line == "Cannot be compared. Another test set (x); the metrics alone are below."
+    assert line == "Cannot be compared. Another test set (x); only the metrics are shown below."

@@ -73,7 +73,7 @@ def test_finished_and_diverged_experiments_go_over_once(
     assert send(ana, monkeypatch) == Exchanged(["lr-9", "lr-1"], [], [])
     assert send(ana, monkeypatch) == Exchanged([], ["lr-9", "lr-1"], [])
     assert get(ben, monkeypatch) == Exchanged(["lr-9", "lr-1"], [], [])
-    assert exchange.here() == refs
+    assert exchange.local_refs() == refs
     assert get(ben, monkeypatch) == Exchanged([], ["lr-9", "lr-1"], [])
 
 
@@ -86,7 +86,7 @@ def test_the_same_results_of_two_people_are_no_conflict(
     send(ana, monkeypatch)
     assert get(ben, monkeypatch) == Exchanged([], ["lr-1"], [])
     assert send(ben, monkeypatch) == Exchanged([], ["lr-1"], [])
-    assert exchange.here() == {f"{FINISHED}/lr-1": own}
+    assert exchange.local_refs() == {f"{FINISHED}/lr-1": own}
 
 
 def test_where_results_differ_each_keeps_theirs_until_forced(
@@ -97,12 +97,12 @@ def test_where_results_differ_each_keeps_theirs_until_forced(
     his = ben.compute(f"{FINISHED}/lr-1", "0.8")
     send(ana, monkeypatch)
     assert get(ben, monkeypatch) == send(ben, monkeypatch) == Exchanged([], [], ["lr-1"])
-    assert exchange.here() == {f"{FINISHED}/lr-1": his}
+    assert exchange.local_refs() == {f"{FINISHED}/lr-1": his}
     assert exchange.names_of("origin") == {f"{FINISHED}/lr-1": hers}
     assert send(ben, monkeypatch, force=True) == Exchanged(["lr-1"], [], [])
     assert exchange.names_of("origin") == {f"{FINISHED}/lr-1": his}
     assert get(ana, monkeypatch, force=True) == Exchanged(["lr-1"], [], [])
-    assert exchange.here() == {f"{FINISHED}/lr-1": his}
+    assert exchange.local_refs() == {f"{FINISHED}/lr-1": his}
 
 
 def test_a_commit_is_there_if_a_branch_has_it(
@@ -125,10 +125,10 @@ def test_a_git_remote_that_is_away_or_unknown_is_named(
 ) -> None:
     ana, _ = people
     monkeypatch.chdir(ana.folder)
-    with pytest.raises(SetupError, match="knows no git remote team") as unknown:
+    with pytest.raises(SetupError, match="has no git remote team") as unknown:
         exchange.names_of("team")
     assert unknown.value.details["expected"] == "one of origin"
     ana.git("remote", "set-url", "origin", str(ana.folder.parent / "gone.git"))
-    with pytest.raises(SetupError, match="the git remote origin can not be read") as away:
+    with pytest.raises(SetupError, match="the git remote origin cannot be read") as away:
         exchange.names_of("origin")
     assert away.value.details["where"] == str(ana.folder.parent / "gone.git")

@@ -1,4 +1,4 @@
-"""`make remote` writes what is for all into git, what is yours elsewhere, and only what works."""
+"""`make remote` writes settings that work: shared ones into git, personal ones elsewhere."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,7 +49,7 @@ def test_a_folder_becomes_the_default_remote_and_what_is_pulled_is_verified(
     assert list(store.iterdir()) == []
     told = capsys.readouterr().out.splitlines()
     assert told[0] == f"{store} can be reached, read and written"
-    assert told[1] == ".dvc/config names it, for all: shared"
+    assert told[1] == ".dvc/config has its settings, for everyone: shared"
 
 
 @needs_s3
@@ -80,12 +80,12 @@ def test_keys_never_lie_in_git_and_those_of_an_earlier_remote_go(
 @pytest.mark.parametrize(
     ("url", "what"),
     [
-        ("store", "begins with /"),
-        ("../store", "begins with /"),
-        ("ss3://bucket/team", "no remotes on ss3://"),
-        ("gs://bucket/team", "no remotes on gs://"),
-        ("s3://", "lacks a part"),
-        ("ssh://server", "lacks a part"),
+        ("store", "has to be absolute"),
+        ("../store", "has to be absolute"),
+        ("ss3://bucket/team", "remotes on ss3:// are not supported"),
+        ("gs://bucket/team", "remotes on gs:// are not supported"),
+        ("s3://", "is incomplete"),
+        ("ssh://server", "is incomplete"),
         ("ssh://ana:secret@server/srv", "a password in the address"),
     ],
 )
@@ -99,7 +99,7 @@ def test_an_address_that_is_none_is_refused_and_nothing_is_written(
 
 
 def test_a_folder_in_the_repository_is_refused(repository: Path) -> None:
-    with pytest.raises(ParamsError, match="lies in the repository"):
+    with pytest.raises(ParamsError, match="is in the repository"):
         remote.main(str(repository / "store"), [])
     assert settings(repository) == (CONFIG, "")
 
@@ -116,7 +116,7 @@ def test_a_folder_in_the_repository_is_refused(repository: Path) -> None:
         ("verify=false", "is not an option", ""),
         ("region", "is not an option", "did you mean region=…?"),
         ("secret_access_key=", "secret_access_key needs a value", ""),
-        ("connect_timeout=soon", "the value of connect_timeout is none", ""),
+        ("connect_timeout=soon", "the value of connect_timeout is invalid", ""),
     ],
 )
 def test_an_option_that_is_none_is_refused_and_nothing_is_written(
@@ -137,6 +137,6 @@ def test_a_remote_that_does_not_answer_is_not_written_down(
 
 
 def test_without_a_remote_the_command_that_makes_one_is_named(repository: Path) -> None:
-    with pytest.raises(SetupError, match="no remote to share by") as refused:
+    with pytest.raises(SetupError, match="no remote to share with") as refused:
         remote.opened()
     assert refused.value.details["next"].startswith("make remote URL=")

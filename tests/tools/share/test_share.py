@@ -39,7 +39,7 @@ class Team(NamedTuple):
 
     ana: Project
     remote: "Folder | S3 | SSH"
-    surroundings: dict[str, str]  # of everybody
+    variables: dict[str, str]  # of the environment of everybody
 
     def clone(self, name: str) -> Project:
         """Somebody else's fresh clone."""
@@ -49,10 +49,10 @@ class Team(NamedTuple):
         return identified(Project(folder))
 
     def must(self, who: Project, *command: str) -> str:
-        return who.must(*command, **self.surroundings)
+        return who.must(*command, **self.variables)
 
     def run(self, who: Project, *command: str) -> subprocess.CompletedProcess[str]:
-        return who.run(*command, **self.surroundings)
+        return who.run(*command, **self.variables)
 
 
 class Folder:
@@ -136,7 +136,7 @@ def test_a_fresh_clone_gets_a_revision_and_runs_no_stage(folder_team: Team) -> N
     (ana.folder / "notes.txt").write_text("later")
     told = team.must(ana, *SHARE)
     assert re.search(r"^data    sent 0 files, 2\d there already$", told, re.M), told
-    assert "but     not what differs from the commit: notes.txt" in told
+    assert "but     uncommitted files are not shared: notes.txt" in told
     assert "git push" not in told
 
     ben = team.clone("ben")
@@ -164,7 +164,7 @@ def test_what_does_not_belong_together_is_not_shared(folder_team: Team) -> None:
     cached.unlink()
     failed = team.run(ana, *SHARE)
     assert failed.returncode == 1
-    assert "1 file of this revision is not here to be shared" in failed.stderr
+    assert "1 file of this revision is missing here" in failed.stderr
     assert not list(Path(team.remote.url).rglob("*")), "something was sent"
     cached.write_bytes(whole)
 
@@ -214,7 +214,7 @@ def test_what_one_computed_another_compares_without_computing(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_flipped_byte_on_a_remote_is_noticed_named_and_mended(
+def test_a_flipped_byte_on_a_remote_is_noticed_named_and_repaired(
     built: Project, tmp_path: Path, kind: str
 ) -> None:
     with team(built, tmp_path, kind) as shared:
@@ -226,7 +226,7 @@ def test_a_flipped_byte_on_a_remote_is_noticed_named_and_mended(
         ben = shared.clone("ben")
         failed = shared.run(ben, *PULL)
         assert failed.returncode == 1
-        assert "1 file that this needs is damaged on the remote" in failed.stderr
+        assert "1 file of this commit is damaged on the remote" in failed.stderr
         assert f"{MODEL} of this revision" in failed.stderr
         assert f"object {md5}: damaged" in failed.stderr
         assert not (ben.folder / MODEL).exists()
@@ -234,7 +234,7 @@ def test_a_flipped_byte_on_a_remote_is_noticed_named_and_mended(
         assert (ben.folder / "data/raw/train_images.npy").exists()
 
         told = shared.must(ana, *SHARE, "--verify")
-        assert f"mended  {MODEL}, which was damaged there" in told
+        assert f"fixed   {MODEL}, which was damaged there" in told
         shared.must(ben, *PULL)
         assert (ben.folder / MODEL).read_bytes() == (ana.folder / MODEL).read_bytes()
 
@@ -244,7 +244,7 @@ def test_a_flipped_byte_on_a_remote_is_noticed_named_and_mended(
         done = shared.must(cat, "dvc", "repro")
         assert re.findall(r"Running stage '(\w+)'", done) == ["train"]
         assert cat.must("git", "status", "--porcelain") == ""
-        assert "mended" in shared.must(cat, *SHARE, "--verify")
+        assert "fixed" in shared.must(cat, *SHARE, "--verify")
         shared.must(shared.clone("dan"), *PULL)
 
 
@@ -281,7 +281,7 @@ def test_sharing_over_a_slow_line_shows_progress_and_goes_on_after_it_was_stoppe
             process = subprocess.Popen(
                 SHARE,
                 cwd=ana.folder,
-                env=environment(**shared.surroundings),
+                env=environment(**shared.variables),
                 stderr=terminal,
                 stdout=subprocess.DEVNULL,
                 process_group=0,

@@ -134,7 +134,7 @@ def test_what_was_sent_comes_back_and_what_was_changed_there_is_named(
 @pytest.mark.parametrize("remote", KINDS, indirect=True)
 def test_trying_a_remote_out_leaves_nothing_there(remote: Remote) -> None:
     storage = Storage(remote.settings)
-    storage.try_out()
+    storage.check_access()
     name = f"{storage.path}/.samebits-{os.uname().nodename}"
     assert storage.sizes([name]) == {}
 
@@ -144,7 +144,7 @@ def refused(settings: dict[str, Any], *, write: bool = False) -> PipelineError:
     try:
         storage = Storage(settings)
         if write:
-            storage.try_out()
+            storage.check_access()
     except PipelineError as error:
         return error
     pytest.fail("the remote refused nothing")
@@ -170,7 +170,7 @@ def test_without_keys_s3_says_where_they_go(s3: S3, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("HOME", "/nowhere")
     error = refused({"url": s3.url, "endpointurl": s3.endpoint})
-    assert error.what == "the remote does not let you in"
+    assert error.what == "the remote denies access"
     assert "AWS_ACCESS_KEY_ID" in error.details["next"]
 
 
@@ -178,7 +178,7 @@ def test_without_keys_s3_says_where_they_go(s3: S3, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("answer", "kind", "what"),
     [
-        ("507 InsufficientStorage", StorageError, "there is no room on the remote"),
+        ("507 InsufficientStorage", StorageError, "the remote is full"),
         ("403 AccessDenied", SetupError, "the remote may not be written"),
     ],
     ids=["full", "read-only"],
@@ -198,7 +198,7 @@ def test_an_s3_server_that_takes_nothing_is_understood(
 @pytest.mark.slow  # the library asks again for eight seconds
 def test_an_s3_server_that_is_away_is_said_to_be(s3: S3) -> None:
     error = refused({**settings_of(s3), "endpointurl": f"http://127.0.0.1:{free_port()}"})
-    assert error.what == "the remote can not be reached"
+    assert error.what == "the remote cannot be reached"
 
 
 @needs_sshd
@@ -209,7 +209,7 @@ def test_an_s3_server_that_is_away_is_said_to_be(s3: S3) -> None:
 )
 def test_a_machine_that_is_away_is_said_to_be(host: str, found: str) -> None:
     error = refused({"url": f"ssh://{host}:{free_port()}/srv"})
-    assert error.what == "the remote can not be reached"
+    assert error.what == "the remote cannot be reached"
     assert any(words in error.details["found"] for words in found.split("|"))
 
 
@@ -222,7 +222,7 @@ def test_a_machine_whose_key_is_not_known_is_refused(
     (keys / "id_ed25519").write_bytes((sshd.home / ".ssh/id_ed25519").read_bytes())
     monkeypatch.setenv("HOME", str(tmp_path))
     error = refused({"url": sshd.url})
-    assert error.what == "the remote's machine is not one that you know"
+    assert error.what == "the host key of the remote is unknown"
     assert f"ssh -p {sshd.port} " in error.details["next"]
 
 
@@ -235,7 +235,7 @@ def test_who_has_no_key_is_told_how_to_get_in(
     (tmp_path / ".ssh/known_hosts").write_text(known)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
-    assert refused({"url": sshd.url}).what == "the remote does not let you in"
+    assert refused({"url": sshd.url}).what == "the remote denies access"
 
 
 @needs_sshd
@@ -287,7 +287,7 @@ def test_a_disk_that_is_full_there_is_told_and_nothing_half_written_stays(
             monkeypatch.setenv("HOME", str(server.home))
             url = server.url
         storage = Storage({"url": url})
-        with pytest.raises(StorageError, match=r"no room|does not take"):
+        with pytest.raises(StorageError, match=r"no room|rejects"):
             storage.send({storage.object(name): path for name, path in sources.items()})
         left = [path for path in disk.rglob("*") if path.is_file()]
         assert all(md5(path.read_bytes()) == path.parent.name + path.name for path in left)

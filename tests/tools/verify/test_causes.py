@@ -47,7 +47,7 @@ def test_another_architecture_is_a_cause(monkeypatch: pytest.MonkeyPatch) -> Non
     assert likely() == ["another architecture: aarch64; the promise is for x86-64"]
 
 
-def test_an_emulated_processor_and_hostile_surroundings_are_causes() -> None:
-    processor, surroundings = causes.likely("", PORTABLE, cpu="Nehalem", hostile=True)
+def test_an_emulated_processor_and_hostile_environment_are_causes() -> None:
+    processor, environment = causes.likely("", PORTABLE, cpu="Nehalem", hostile=True)
     assert processor.startswith("the processor: a stage ran as on a Nehalem")
-    assert surroundings.startswith("the surroundings: ")
+    assert environment.startswith("the environment: ")

@@ -185,5 +185,5 @@ def test_other_bytes_differ_from_the_first_that_does() -> None:
 def test_a_file_that_is_cut_off_is_said_to_be_unreadable(name: str, whole: bytes) -> None:
     half = len(whole) // 2
     lines = differences(name, whole, whole[:half])
-    assert lines[0].startswith("can not be read as what its name says: ")
+    assert lines[0].startswith("cannot be read: ")
     assert lines[1] == f"{len(whole):,} → {half:,} bytes, the same up to byte {half:,}"

@@ -34,7 +34,7 @@ planted = os.environ.get("PLANTED")
 print("making numbers", flush=True)
 if planted == "failure":
     sys.exit("error: a planted failure")
-if planted == "surroundings":
+if planted == "environment":
     from numpy._core._multiarray_umath import __cpu_features__
 
     seen = {
@@ -203,13 +203,13 @@ def test_the_stage_the_tensor_and_the_row_that_differ_are_named(
     before = planted.read("metrics/history.csv").splitlines()[3].split(",")[3]
     assert before != "9.5"
     assert (
-        "It begins in the stage train: it read the same and wrote other bytes\n"
+        "The first difference is in the stage train: same inputs, other outputs\n"
         "  metrics/history.csv\n"
         f"    row 3 (epoch 2), val_loss: {before} → 9.5\n"
         "  models/model.pt\n"
         "    linear.weight, float32 (10, 784): 1 of 7,840 differ, by at most 0.25\n"
         "\n"
-        "Read other bytes or settings: evaluate, test_report\n"
+        "Other inputs or settings: evaluate, test_report\n"
         "\n"
         "Likely cause:\n"
         "  unknown: "
@@ -221,7 +221,7 @@ def test_a_field_of_a_json_is_named_with_both_values(small: Project, temporary: 
     assert done.returncode == 1, done.stderr
     assert "Different: 1 of 6 files" in done.stdout
     assert (
-        "It begins in the stage measure: it read the same and wrote other bytes\n"
+        "The first difference is in the stage measure: same inputs, other outputs\n"
         "  metrics/sum.json\n"
         "    sum: 12 → 12.5\n"
         "\n"
@@ -233,7 +233,7 @@ def test_the_pixels_of_an_image_are_counted(small: Project, temporary: Path) -> 
     done = verify(small, temporary, PLANTED="picture")
     assert done.returncode == 1, done.stderr
     assert (
-        "It begins in the stage draw: it read the same and wrote other bytes\n"
+        "The first difference is in the stage draw: same inputs, other outputs\n"
         "  picture.png\n"
         "    5 × 4 L: 1 of 20 pixels differ, by at most 50 of 255\n"
     ) in done.stdout
@@ -245,13 +245,13 @@ def test_stages_that_differ_for_themselves_and_those_that_follow_are_told_apart(
     done = verify(small, temporary, PLANTED="number")
     assert done.returncode == 1, done.stderr
     assert (
-        "It begins in the stage make: it read the same and wrote other bytes\n"
+        "The first difference is in the stage make: same inputs, other outputs\n"
         "  numbers.txt\n"
         "    line 3: '3' → '4'\n"
         "\n"
-        "Read the same and wrote other bytes too: draw\n"
+        "Same inputs and other outputs, too: draw\n"
         "\n"
-        "Read other bytes or settings: measure\n"
+        "Other inputs or settings: measure\n"
     ) in done.stdout
 
 
@@ -284,7 +284,7 @@ def test_fast_numerics_and_another_package_are_named_as_causes(
     )
     done = verify(small, temporary, commit, PLANTED="number")
     assert done.returncode == 1, done.stderr
-    assert "It begins in the stage make" in done.stdout
+    assert "The first difference is in the stage make" in done.stdout
     _, causes = done.stdout.split("Likely cause:\n")
     assert f"  other packages than requirements.lock: tqdm {tqdm} (locked 4.0.0); " in causes
     assert "  numerics: fast in params.yaml" in causes
@@ -300,12 +300,12 @@ def test_a_lock_that_was_not_made_from_its_commit_is_said_to_be_stale(
     }
     done = verify(small, temporary, variant(small, changes))
     assert done.returncode == 1, done.stderr
-    assert "It begins in" not in done.stdout
+    assert "The first difference" not in done.stdout
     assert (
-        "Read other bytes or settings: make, measure\n"
+        "Other inputs or settings: make, measure\n"
         "\n"
         "Likely cause:\n"
-        "  dvc.lock was made before its commit changed make.py, scale in params.yaml; dvc repro\n"
+        "  dvc.lock is older than the change of make.py, scale in params.yaml; dvc repro\n"
     ) in done.stdout
 
 
@@ -318,13 +318,13 @@ def test_metrics_edited_by_hand_and_metrics_that_no_stage_writes_are_found(
     }
     done = verify(small, temporary, variant(small, changes))
     assert done.returncode == 1, done.stderr
-    assert "It begins in the stage measure" in done.stdout
+    assert "The first difference is in the stage measure" in done.stdout
     assert "  metrics/sum.json\n    sum: 13 → 12\n" in done.stdout
     assert "\nmetrics/older.json is committed, and no stage writes it\n" in done.stdout
     assert "Different: 2 of 7 files" in done.stdout
     _, causes = done.stdout.split("Likely cause:\n")
     assert causes == (
-        "  metrics/sum.json was changed after dvc.lock noted its hash; dvc repro\n"
+        "  metrics/sum.json was changed after dvc.lock was written; dvc repro\n"
         "  metrics/older.json is a leftover; git rm metrics/older.json\n"
     )
 
@@ -335,22 +335,22 @@ def test_a_stage_that_dvc_yaml_lacks_is_not_taken_for_rebuilt(
     draw = DVC_YAML[DVC_YAML.index("  draw:\n") :]
     done = verify(small, temporary, variant(small, {"dvc.yaml": (draw, "")}))
     assert done.returncode == 1, done.stderr
-    assert "Read other bytes or settings: draw\n" in done.stdout
+    assert "Other inputs or settings: draw\n" in done.stdout
     assert "changed cmd of draw in dvc.yaml, draw.py; dvc repro\n" in done.stdout
 
 
 @pytest.mark.slow
-def test_hostile_surroundings_change_nothing(planted: Project, temporary: Path) -> None:
+def test_a_hostile_environment_changes_nothing(planted: Project, temporary: Path) -> None:
     done = verify(planted, temporary, "--hostile")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "hostile surroundings" in done.stdout
+    assert "hostile environment" in done.stdout
 
 
-def test_hostile_surroundings_are_what_they_are_said_to_be(
+def test_a_hostile_environment_is_what_it_is_said_to_be(
     small: Project, temporary: Path, tmp_path: Path
 ) -> None:
     seen = tmp_path / "seen.json"
-    done = verify(small, temporary, "--hostile", PLANTED="surroundings", SEEN=str(seen))
+    done = verify(small, temporary, "--hostile", PLANTED="environment", SEEN=str(seen))
     assert done.returncode == 2
     stage = json.loads(seen.read_text(encoding="ascii"))
     assert stage["hour"] == 5  # midnight in Greenwich was 5:30 in Nepal in 1970
@@ -371,7 +371,7 @@ def test_keep_leaves_the_folder_and_says_where(small: Project, temporary: Path) 
     done = verify(small, temporary, "--keep", PLANTED="failure")
     assert done.returncode == 2
     (folder,) = temporary.iterdir()
-    assert f"  in {folder}, which stays\n" in done.stdout
+    assert f"  in {folder}, which is kept\n" in done.stdout
     assert "a planted failure" in (folder / "rebuild.log").read_text(encoding="utf-8")
     assert (folder / "clone/make.py").exists()
 
@@ -510,7 +510,7 @@ def test_the_stages_run_as_on_the_emulated_processor(
     small: Project, temporary: Path, tmp_path: Path
 ) -> None:
     seen = tmp_path / "seen.json"
-    asked = {"PLANTED": "surroundings", "SEEN": str(seen)}
+    asked = {"PLANTED": "environment", "SEEN": str(seen)}
     done = verify(small, temporary, "--cpu", "Nehalem", OPENBLAS_CORETYPE="Haswell", **asked)
     assert done.returncode == 2
     assert "x86_64, as on a Nehalem" in done.stdout

@@ -1,8 +1,8 @@
 """Runs experiments on the nodes of a Ray cluster: `python -m tools.compare … --ray ADDRESS`.
 
-Each experiment is a task of Ray, which chooses the node, in a checkout of the
-caller's revision (tools/experiments/ray/on_node.py). A node whose packages are not those that are
-pinned gets none. An experiment whose node died runs again on another.
+Each experiment is a Ray task in a checkout of the caller's revision
+(tools/experiments/ray/on_node.py); Ray chooses the node. A node with other packages than the
+pinned ones gets no experiment. If a node dies, its experiments run again on another.
 """
 
 import logging
@@ -33,8 +33,8 @@ from tools.experiments.ray.on_node import Ended, Shipment
 from tools.experiments.store import LOCK, Outcome, Snapshot
 from tools.repository import git
 
-LOCAL = "local"  # the address that starts a cluster of this machine alone
-CODE = ("core", "tools")  # what Ray brings to the nodes
+LOCAL = "local"  # the address that starts a cluster on this machine
+CODE = ("core", "tools")  # the packages that Ray copies to the nodes
 POLL_SECONDS = 0.5
 CONNECT_SECONDS = 5
 STOP_SECONDS = 30
@@ -58,21 +58,21 @@ class RayExecutor:
         self.address = address
 
     def how(self, experiments: Sequence[Experiment]) -> str:
-        """Say where they run."""
+        """Describe where they run."""
         del experiments
-        place = "Ray on this machine" if self.address == LOCAL else f"Ray at {self.address}"
-        return f"by {place}" + (f", {self.jobs} at a time" if self.jobs else "")
+        cluster = "Ray on this machine" if self.address == LOCAL else f"Ray at {self.address}"
+        return f"by {cluster}" + (f", {self.jobs} at a time" if self.jobs else "")
 
     def run(
         self, experiments: Sequence[Experiment], snapshot: Snapshot
     ) -> Generator[Outcome, None, None]:
         """Run each experiment from `snapshot` and yield how it ended, as soon as it did.
 
-        The output of one that failed stays in .dvc/tmp/compare/NAME.log.
+        The log of one that failed is kept in .dvc/tmp/compare/NAME.log.
 
         Raises:
-            SetupError: another comparison runs in this repository; the cluster can
-                not be reached, or none of its nodes can run an experiment.
+            SetupError: another comparison runs in this repository; the cluster
+                cannot be reached, or none of its nodes can run an experiment.
         """
         with exclusive(self.root / WORK), _connected(self.root, self.address):
             yield from _Comparison(self.root, self.jobs, snapshot).run(experiments)
@@ -93,12 +93,12 @@ def _connected(root: Path, address: str) -> Iterator[None]:
     if address == LOCAL:
         options |= {"num_cpus": numerics.processors(), "include_dashboard": False}
     else:
-        _check_somebody_listens(address)
+        _check_reachable(address)
     try:
         ray.init(address, **options)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise SetupError(
-            "the Ray cluster can not be used",
+            "the Ray cluster cannot be used",
             found=str(error).strip().splitlines()[0],
             where=address,
             todo="ray status --address HOST:PORT says whether it runs; the versions of Ray and "
@@ -110,12 +110,12 @@ def _connected(root: Path, address: str) -> Iterator[None]:
         ray.shutdown()
 
 
-def _check_somebody_listens(address: str) -> None:
-    """Say so at once if there is nobody at an address; Ray itself would try for a minute."""
+def _check_reachable(address: str) -> None:
+    """Fail at once if nothing listens at an address; Ray would retry for a minute."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdecimal():
         raise SetupError(
-            "this is no address of a Ray cluster",
+            "this is not the address of a Ray cluster",
             expected=f"HOST:PORT, ray://HOST:PORT or {LOCAL}",
             found=address,
             todo="ray start --head prints the address of the cluster that it starts",
@@ -140,7 +140,7 @@ class _Node:
     gpus: float
 
     def can_run(self, experiment: Experiment) -> bool:
-        """Say whether it has what an experiment needs."""
+        """Say whether it has the resources for an experiment."""
         if experiment.device != "cpu":
             return self.gpus >= 1
         return self.processors >= (experiment.processors or 1)
@@ -148,11 +148,11 @@ class _Node:
 
 @dataclass
 class _Cluster:
-    """The nodes of the cluster, each looked at when it appears.
+    """The nodes of the cluster, each checked when it appears.
 
     Args:
-        requirements: the pinned packages, of which no node may have others.
-        needed: those that every node has to have.
+        requirements: the pinned packages; no node may have other versions.
+        needed: the packages that every node has to have.
     """
 
     requirements: str
@@ -160,32 +160,32 @@ class _Cluster:
     alive: set[str] = field(default_factory=set)
     fit: dict[str, _Node] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)  # why, by id
-    asked: dict[Any, tuple[str, _Node]] = field(default_factory=dict)  # by Ray's references
+    checking: dict[Any, tuple[str, _Node]] = field(default_factory=dict)  # by Ray's references
 
-    def look(self) -> None:
-        """Take note of the nodes that came and went, and print why one is refused.
+    def update(self) -> None:
+        """Update the nodes, and print why one is refused.
 
         Raises:
-            SetupError: all of them are refused, or gone.
+            SetupError: all of them are refused or lost.
         """
         listed: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
         nodes = {node["NodeID"]: node for node in listed if node["Alive"]}
         self.alive = set(nodes)
         self.fit = {known: node for known, node in self.fit.items() if known in nodes}
-        being_asked = {known for known, _ in self.asked.values()}
-        for known in self.alive - self.fit.keys() - self.refused.keys() - being_asked:
+        being_checked = {known for known, _ in self.checking.values()}
+        for known in self.alive - self.fit.keys() - self.refused.keys() - being_checked:
             resources = nodes[known]["Resources"]
             name = f"{nodes[known]['NodeManagerHostname']}, {nodes[known]['NodeManagerAddress']}"
             node = _Node(name, resources.get("CPU", 0), resources.get("GPU", 0))
-            ask = _task(on_node.packages_that_differ, [known], num_cpus=0)
-            self.asked[ask.remote(self.requirements, self.needed)] = (known, node)
-        for reference, (known, node) in list(self.asked.items()):
+            check = _task(on_node.packages_that_differ, [known], num_cpus=0)
+            self.checking[check.remote(self.requirements, self.needed)] = (known, node)
+        for reference, (known, node) in list(self.checking.items()):
             if known not in self.alive:
-                del self.asked[reference]
+                del self.checking[reference]
             elif _done([reference], timeout=0):
-                del self.asked[reference]
-                self._judge(known, node, reference)
-        if not self.fit and not self.asked:
+                del self.checking[reference]
+                self._admit(known, node, reference)
+        if not self.fit and not self.checking:
             raise SetupError(
                 "no node of the Ray cluster can run experiments",
                 expected="the packages of requirements.lock",
@@ -194,7 +194,7 @@ class _Cluster:
                 "start Ray from this environment (.venv/bin/ray start)",
             )
 
-    def _judge(self, known: str, node: _Node, reference: Any) -> None:
+    def _admit(self, known: str, node: _Node, reference: Any) -> None:
 
         try:
             differing = ray.get(reference)
@@ -207,13 +207,13 @@ class _Cluster:
             self.fit[known] = node
 
     def nodes_for(self, experiment: Experiment) -> list[str]:
-        """Return the nodes that can run an experiment, by their ids; none while one may come.
+        """Return the nodes that can run an experiment, by id; empty while others are checked.
 
         Raises:
             SetupError: there are none.
         """
         able = sorted(known for known, node in self.fit.items() if node.can_run(experiment))
-        if not able and not self.asked:
+        if not able and not self.checking:
             on_gpu = experiment.device != "cpu"
             raise SetupError(
                 f"no node of the Ray cluster can run {experiment.name}",
@@ -227,7 +227,7 @@ class _Cluster:
         return able
 
     def room_for(self, experiment: Experiment) -> int:
-        """Return how many experiments like this one have processors of their own."""
+        """Return how many experiments like this one fit on the cluster."""
         nodes = [self.fit[known] for known in self.nodes_for(experiment)]
         if experiment.device != "cpu":
             return sum(int(node.gpus) for node in nodes)
@@ -236,7 +236,7 @@ class _Cluster:
         return sum(int(node.processors // experiment.processors) for node in nodes)
 
     def reservation(self, experiment: Experiment) -> tuple[dict[str, float], list[str]]:
-        """Return what Ray has to reserve for an experiment, and on which nodes."""
+        """Return the resources of an experiment, and the nodes that have them."""
         able = self.nodes_for(experiment)
         if experiment.device != "cpu":
             needed = {"num_cpus": 1.0, "num_gpus": 1.0}
@@ -251,13 +251,13 @@ class _Cluster:
 
 @dataclass
 class _Comparison:
-    """Experiments on their way through the cluster."""
+    """Runs experiments on the cluster."""
 
     root: Path
     jobs: int | None
     snapshot: Snapshot
     call: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
-    # By Ray's references: what runs, and on which of these nodes.
+    # Running experiments and their possible nodes, by Ray's references.
     running: dict[Any, tuple[Experiment, list[str]]] = field(default_factory=dict)
     crashes: Counter[str] = field(default_factory=Counter)  # by the names of experiments
 
@@ -271,7 +271,7 @@ class _Comparison:
         waiting = deque(experiments)
         try:
             while waiting or self.running:
-                cluster.look()
+                cluster.update()
                 waiting.extendleft(self._stranded(cluster))
                 while waiting and self._has_room(cluster, waiting[0]):
                     experiment = waiting.popleft()
@@ -280,7 +280,7 @@ class _Comparison:
                     reference = task.remote(self.call, shipped, experiment, frozenset(held))
                     self.running[reference] = experiment, able
                 if not self.running:
-                    time.sleep(POLL_SECONDS)  # until a node is looked at
+                    time.sleep(POLL_SECONDS)  # until a node is checked
                 for reference in _done([*self.running], POLL_SECONDS):
                     experiment, _ = self.running.pop(reference)
                     ended = self._ended(experiment, reference)
@@ -294,10 +294,10 @@ class _Comparison:
             self._stop(cluster)
 
     def _ended(self, experiment: Experiment, reference: Any) -> Ended | None:
-        """Return how an experiment ended; None if it has to run again, for its node died."""
+        """Return how an experiment ended; None if its node died and it has to run again."""
         try:
             return ray.get(reference)  # type: ignore[no-any-return]
-        except ray.exceptions.RayTaskError as error:  # what we ourselves raised there
+        except ray.exceptions.RayTaskError as error:  # raised by our own code
             cause = error.cause
             problem = f"error: {cause}" if isinstance(cause, PipelineError) else repr(cause)
         except ray.exceptions.RayError as error:
@@ -308,7 +308,7 @@ class _Comparison:
         return Ended(Outcome(experiment, 0, {}, problem=problem), b"", {})
 
     def _stranded(self, cluster: _Cluster) -> list[Experiment]:
-        """Take back the experiments that wait for nodes of which none is left."""
+        """Cancel and return the experiments whose possible nodes are all lost."""
         stranded = []
         for reference, (experiment, able) in list(self.running.items()):
             if not cluster.alive.intersection(able) and not _done([reference], timeout=0):
@@ -318,7 +318,7 @@ class _Comparison:
         return stranded
 
     def _cluster(self) -> _Cluster:
-        """Return the cluster, of which no node has been looked at."""
+        """Return the cluster, with no node checked yet."""
 
         def committed(name: str) -> str:
             return git.content(self.snapshot.commit, name).decode("utf-8")
@@ -328,20 +328,20 @@ class _Comparison:
         return _Cluster(committed(str(extra.LOCK)), needed)
 
     def _shipment(self, cache: Cache) -> Shipment:
-        placed = {
-            name: (self.root / name).read_bytes() for name in checkouts.placed_by_hand(self.root)
+        data_files = {
+            name: (self.root / name).read_bytes() for name in checkouts.local_data_files(self.root)
         }
         pack = on_node.pack(self.root, self.snapshot.commit)
         lock_file = self.root / LOCK
         objects = on_node.objects(lock_file, cache) if lock_file.exists() else {}
-        return Shipment(self.snapshot, pack, objects, placed)
+        return Shipment(self.snapshot, pack, objects, data_files)
 
     def _has_room(self, cluster: _Cluster, experiment: Experiment) -> bool:
         room = cluster.room_for(experiment)
         return len(self.running) < (min(self.jobs, room) if self.jobs else room)
 
     def _keep(self, ended: Ended, cache: Cache) -> None:
-        """Keep what a node sent back as if the experiment had run here."""
+        """Store the results of a node as if the experiment had run here."""
         for md5, content in ended.objects.items():
             cache.add(md5, content)
         made = outputs.of_outcome(ended.outcome)
@@ -353,7 +353,7 @@ class _Comparison:
             log.unlink(missing_ok=True)
 
     def _stop(self, cluster: _Cluster) -> None:
-        """End what still runs, and remove from every node what this comparison left there."""
+        """Cancel running tasks, and remove the files of this comparison from every node."""
         for reference in self.running:
             ray.cancel(reference)
         _done([*self.running], STOP_SECONDS, everything=True)
@@ -362,24 +362,24 @@ class _Comparison:
 
 
 def _task(function: Any, nodes: Sequence[str], **needed: float) -> Any:
-    """Return a function of tools/experiments/ray/on_node.py as a task of Ray that is tried once.
+    """Return a function of tools/experiments/ray/on_node.py as a Ray task without retries.
 
     Args:
         function: what runs.
         nodes: where it may run, by their ids.
-        needed: what Ray has to reserve for it.
+        needed: its resources.
     """
     where = {"ray.io/node-id": f"in({','.join(nodes)})"}
     return ray.remote(function).options(max_retries=0, label_selector=where, **needed)
 
 
 def _done(references: list[Any], timeout: float, *, everything: bool = False) -> list[Any]:
-    """Wait for tasks, and return those that are done.
+    """Wait for tasks, and return the finished ones.
 
     Args:
         references: Ray's, of the tasks.
         timeout: the longest time to wait, in seconds.
-        everything: whether to wait for all of them, and not for one.
+        everything: wait for all of them instead of one.
     """
     if not references:
         return []

@@ -1,8 +1,8 @@
 """What the nodes of a Ray cluster do: run experiments, each in a checkout of its own.
 
-`tools.experiments.ray.executor` calls these functions as Ray's tasks; Ray brings the caller's
-code to every node. A node needs the pinned packages and nothing else: what a
-caller's experiments start from comes with them, and what they computed goes back.
+`tools.experiments.ray.executor` calls these functions as Ray tasks; Ray copies the caller's
+code to every node. A node needs only the pinned packages: the caller sends everything
+that experiments start from, and gets their outputs back.
 """
 
 import fcntl
@@ -22,7 +22,7 @@ from tools.experiments.outputs import Cache
 from tools.experiments.store import LOCK, Outcome, Snapshot
 from tools.repository import git, lock, packages
 
-# What Ray sets for its own processes; stages would go by it.
+# Variables that Ray sets for its own processes, and that would affect stages.
 OF_RAY = ("OMP_NUM_THREADS", "PYTHONBREAKPOINT", "PYTHONPATH", "SPT_NOENV")
 
 _pythons: dict[str, Path] = {}  # of this process, as its preloaded libraries are
@@ -31,19 +31,19 @@ _in_use: dict[Path, IO[str]] = {}
 
 
 class Shipment(NamedTuple):
-    """What experiments start from.
+    """Everything that experiments start from.
 
     Args:
         snapshot: the commits.
         pack: the files of `snapshot.commit`, as `git pack-objects` writes them.
         objects: of DVC's cache, by their MD5.
-        placed: the data sets that were placed by hand, by their paths.
+        data_files: the local files of data sets, by their paths.
     """
 
     snapshot: Snapshot
     pack: bytes
     objects: dict[str, bytes]
-    placed: dict[str, bytes]
+    data_files: dict[str, bytes]
 
 
 class Ended(NamedTuple):
@@ -51,7 +51,7 @@ class Ended(NamedTuple):
 
     Args:
         outcome: of the experiment.
-        log: what it printed; empty if it did not fail.
+        log: its output; empty if it did not fail.
         objects: that it left in DVC's cache, by their MD5.
     """
 
@@ -74,7 +74,7 @@ def packages_that_differ(requirements: str, needed: list[str]) -> list[str]:
 
 
 def pack(root: Path, commit: str) -> bytes:
-    """Return the files of a commit as a pack of git, without what came before it."""
+    """Return the files of a commit as a git pack, without its history."""
     listed = git.run("rev-list", "--objects", "--no-walk", commit, cwd=root)
     return git.run("pack-objects", "--stdout", "--quiet", cwd=root, stdin=listed)
 
@@ -102,7 +102,7 @@ def run(call: str, shipment: Sequence[Any], experiment: Experiment, held: frozen
     running = checkout.start(experiment, _pythons[experiment.numerics], log)
     try:
         while not running.ended():
-            time.sleep(POLL_SECONDS)  # where Ray's cancelling reaches it
+            time.sleep(POLL_SECONDS)  # here Ray can cancel it
         outcome = running.outcome()
     except BaseException:
         running.stop()
@@ -114,7 +114,7 @@ def run(call: str, shipment: Sequence[Any], experiment: Experiment, held: frozen
 
 
 def folder(call: str) -> Path:
-    """Return where a comparison keeps its files on this node."""
+    """Return the folder of a comparison on this node."""
     import ray
 
     node = ray.get_runtime_context().get_node_id()
@@ -122,7 +122,7 @@ def folder(call: str) -> Path:
 
 
 def _prepare(place: Path, shipment: Sequence[Any]) -> Snapshot:
-    """Make the repository that the checkouts of this node share, unless it is there."""
+    """Create the repository that the checkouts of this node share, unless it exists."""
     import ray
 
     if place not in _in_use:
@@ -131,7 +131,7 @@ def _prepare(place: Path, shipment: Sequence[Any]) -> Snapshot:
         _in_use[place] = _use(place)
     kept = place / "snapshot"
     with (place / "preparing").open("w") as lock_file:
-        fcntl.flock(lock_file, fcntl.LOCK_EX)  # one process of this node makes it
+        fcntl.flock(lock_file, fcntl.LOCK_EX)  # one process of this node creates it
         if not kept.exists():
             shipped: Shipment = ray.get(shipment[0])
             _unpack(shipped, place / "root")
@@ -141,9 +141,9 @@ def _prepare(place: Path, shipment: Sequence[Any]) -> Snapshot:
 
 
 def _use(place: Path) -> IO[str]:
-    """Make a folder, and keep it from `_remove_abandoned` until this process ends."""
+    """Create a folder, and protect it from `_remove_abandoned` until this process ends."""
     while True:
-        with suppress(FileNotFoundError):  # it was taken for abandoned just now
+        with suppress(FileNotFoundError):  # it was just removed as abandoned
             place.mkdir(exist_ok=True)
             used = (place / "used").open("w")
             fcntl.flock(used, fcntl.LOCK_SH)
@@ -152,7 +152,7 @@ def _use(place: Path) -> IO[str]:
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Remove what comparisons left whose processes were all killed."""
+    """Remove the folders of comparisons whose processes were all killed."""
     for used in folder.glob("*/used"):
         with suppress(FileNotFoundError, BlockingIOError), used.open() as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -170,19 +170,19 @@ def _unpack(shipped: Shipment, root: Path) -> None:
     cache = outputs.opened(root)
     for md5, content in shipped.objects.items():
         cache.add(md5, content)
-    for name, content in shipped.placed.items():
+    for name, content in shipped.data_files.items():
         files.write_bytes(root / name, content)
 
 
 def clean(call: str) -> None:
-    """Remove what a comparison has left on this node."""
+    """Remove the files of a comparison from this node."""
     place = folder(call)
     if place.exists():
         checkouts.remove(place)
 
 
 def objects(lock_file: Path, cache: Cache) -> dict[str, bytes]:
-    """Read from DVC's cache what the stages of a dvc.lock wrote, as far as it is there.
+    """Read the outputs of a dvc.lock that DVC's cache has.
 
     Returns:
         The content of each object by its MD5.

@@ -1,8 +1,7 @@
-"""Lists every folder backwards; Python imports it at its start.
+"""Lists every folder in reverse order; Python imports this module when it starts.
 
-`tools.verify --hostile` puts this folder on the stages' PYTHONPATH: file
-systems list in any order, and a result must not depend on it. A reversed
-sorted order is one that few of them use.
+`tools.verify --hostile` puts this folder on the PYTHONPATH of the stages. File systems list
+files in any order, and a result must not depend on it. Few use a reversed sorted order.
 """
 
 import os

@@ -156,7 +156,7 @@ def test_ctrl_c_stops_the_nodes_and_keeps_what_is_done(
 
 @needs_ray
 @pytest.mark.slow
-def test_data_placed_by_hand_travels_and_failures_come_back(
+def test_local_data_files_travel_and_failures_come_back(
     project: Project, three_nodes: Cluster
 ) -> None:
     with (project.folder / ".gitignore").open("a") as ignored:
@@ -237,8 +237,8 @@ def test_without_an_address_experiments_run_here() -> None:
 @pytest.mark.parametrize(
     ("address", "what"),
     [
-        ("nowhere", "this is no address of a Ray cluster"),
-        ("nowhere:port", "this is no address of a Ray cluster"),
+        ("nowhere", "this is not the address of a Ray cluster"),
+        ("nowhere:port", "this is not the address of a Ray cluster"),
         ("127.0.0.1:1", "no Ray cluster answers"),
         ("ray://127.0.0.1:1", "no Ray cluster answers"),
         ("127.0.0.1:100000", "no Ray cluster answers"),
@@ -269,7 +269,7 @@ def test_what_is_shipped_is_there_when_it_is_unpacked(built: Project, tmp_path: 
     assert git.line("rev-parse", "HEAD", cwd=root) == commit
     assert git.line("status", "--porcelain", cwd=root) == ""
     assert (root / "data/mirror/kmnist/a file").read_bytes() == b"placed"
-    assert checkouts.placed_by_hand(root) == ["data/mirror/kmnist/a file"]
+    assert checkouts.local_data_files(root) == ["data/mirror/kmnist/a file"]
     node = Project(root)
     node.must("dvc", "checkout")  # every object is in the cache of the node
     for name in ("models/model.pt", "data/raw/train_images.npy", "reports/test_report.html"):

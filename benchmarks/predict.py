@@ -1,12 +1,12 @@
 """How many of twenty distorted test images `tools.predict` gets right.
 
-    python -m benchmarks.by_hand                          the model in this folder
-    python -m benchmarks.by_hand --rev cnn-mnist-seed-1   of a revision or experiment
+    python -m benchmarks.predict                          the model in this folder
+    python -m benchmarks.predict --rev cnn-mnist-seed-1   of a revision or experiment
 
-The first two test images of each digit, each distorted in one of five ways, so that
-there are four of each. --images 1000 takes the first 1,000 test images instead, for
-a finer figure. They are encoded as PNG, JPEG or WebP files and read by what
-`python -m tools.predict` runs. Run `make repro` first.
+It distorts the first two test images of each digit in one of five ways, four images for
+each way. --images 1000 takes the first 1,000 test images instead, for a more precise
+figure. The images are encoded as PNG, JPEG or WebP, and predicted by the code of
+`python -m tools.predict`. Run `make repro` first.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from tools.predict import loaded_model, preparation
 TEST_IMAGES = Path("data/raw/test_images.npy")
 TEST_LABELS = Path("data/raw/test_labels.npy")
 CLASS_NAMES = Path("data/raw/classes.json")
-EACH = 2  # images a digit
+EACH = 2  # images of each digit
 
 
 def scaled(digit: Image.Image) -> bytes:
@@ -49,7 +49,7 @@ def coloured(digit: Image.Image) -> bytes:
 
 
 def transparent(digit: Image.Image) -> bytes:
-    """Black ink on nothing, five times as large."""
+    """Black ink on a transparent background, five times as large."""
     ink = digit.resize((140, 140), Image.Resampling.BICUBIC)
     sheet = Image.new("RGBA", ink.size)
     sheet.putalpha(ink)
@@ -57,7 +57,7 @@ def transparent(digit: Image.Image) -> bytes:
 
 
 def rotated(digit: Image.Image) -> bytes:
-    """Turned by 10° against the clock, eight times as large."""
+    """Rotated by 10° counterclockwise, eight times as large."""
     large = digit.resize((224, 224), Image.Resampling.BICUBIC)
     return _file(large.rotate(10, Image.Resampling.BICUBIC), "PNG")
 
@@ -74,8 +74,8 @@ def _file(image: Image.Image, kind: str) -> bytes:
 
 
 def main(revision: str | None, images: int | None) -> None:
-    """Count what a model gets right, kind by kind."""
-    provenance.check_outputs()  # of another data set, the images would mean nothing
+    """Count what a model gets right, for each distortion."""
+    provenance.check_outputs()  # the images must be those of this data set
     model = loaded_model.load(revision)
     pixels, labels, _ = arrays.read_labelled_images(TEST_IMAGES, TEST_LABELS, CLASS_NAMES)
     if images is None:
@@ -84,21 +84,21 @@ def main(revision: str | None, images: int | None) -> None:
         chosen = list(range(images))
 
     right = {distort.__name__: [0, 0] for distort in DISTORTIONS}
-    as_they_are = 0
+    undistorted = 0
     for number, at in enumerate(chosen):
         distort = DISTORTIONS[number % len(DISTORTIONS)]
         digit = Image.fromarray(pixels[at, :, :, 0])
-        prepared = preparation.prepare(io.BytesIO(distort(digit)), model.making)
+        prepared = preparation.prepare(io.BytesIO(distort(digit)), model.preprocessing)
         hit = best(model.probabilities(prepared.pixels)) == labels[at]
         right[distort.__name__][0] += hit
         right[distort.__name__][1] += 1
-        as_they_are += best(model.probabilities(pixels[at])) == labels[at]
+        undistorted += best(model.probabilities(pixels[at])) == labels[at]
 
     print(f"{model.name} of {revision or 'this folder'}")
     for name, (hits, count) in right.items():
         print(f"{name:<12} {hits:>4} of {count}")
     print(f"{'all':<12} {sum(hits for hits, _ in right.values()):>4} of {len(chosen)}")
-    print(f"{'undistorted':<12} {as_they_are:>4} of {len(chosen)}")
+    print(f"{'undistorted':<12} {undistorted:>4} of {len(chosen)}")
 
 
 def best(probabilities: list[float]) -> int:
