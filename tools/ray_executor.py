@@ -23,7 +23,7 @@ from packaging.requirements import Requirement
 
 from core import numerics
 from core.errors import PipelineError, SetupError
-from tools import checkouts, computed, extra, git, ray_node
+from tools import checkouts, computed, environment, git, ray_node
 from tools.computed import Cache
 from tools.executors import WORK, alone
 from tools.experiments import LOCK, Outcome, Snapshot
@@ -165,7 +165,7 @@ class _Cluster:
         Raises:
             SetupError: all of them are refused, or gone.
         """
-        listed: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+        listed: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call, unused-ignore]
         nodes = {node["NodeID"]: node for node in listed if node["Alive"]}
         self.alive = set(nodes)
         self.fit = {known: node for known, node in self.fit.items() if known in nodes}
@@ -187,7 +187,7 @@ class _Cluster:
                 "no node of the Ray cluster can run experiments",
                 expected="the packages of requirements.lock",
                 found="\n".join(self.refused.values()) or "no node is left",
-                todo="on each node: make .venv/requirements.lock, make extra NAME=ray, and "
+                todo="on each node: make extra NAME=ray, and "
                 "start Ray from this environment (.venv/bin/ray start)",
             )
 
@@ -320,9 +320,9 @@ class _Comparison:
         def committed(name: str) -> str:
             return git.content(self.snapshot.commit, name).decode("utf-8")
 
-        project = tomllib.loads(committed(str(extra.PROJECT)))["project"]
+        project = tomllib.loads(committed(str(environment.PROJECT)))["project"]
         needed = [Requirement(line).name for line in project["dependencies"]]
-        return _Cluster(committed(str(extra.LOCK)), needed)
+        return _Cluster(committed(str(environment.EXTRAS_LOCK)), needed)
 
     def _shipment(self, cache: Cache) -> Shipment:
         placed = {
