@@ -9,7 +9,8 @@ its place once it is complete. So an interruption, a full disk or a missing netw
 .venv as it was. Names of extras that were added are kept in .venv too, and installed again.
 
 uv installs, at the version that the lock pins, with pip's configuration. Where uv cannot,
-pip does.
+pip does. Modules are compiled in advance only where PYTHONDONTWRITEBYTECODE keeps Python
+from doing so: importing torch takes twice as long then.
 """
 
 import ast
@@ -220,7 +221,9 @@ def _with_uv(names: list[str]) -> bool:
         return False
     lock, extras = _note(names)
     steps = [["sync", lock], *([["install", *extras]] if extras else [])]
-    steps[-1].append("--compile-bytecode")  # importing torch takes twice as long without
+    # Otherwise each module is compiled when it is first imported, and most never are.
+    if sys.dont_write_bytecode:
+        steps[-1].append("--compile-bytecode")
     environment = uv_environment(python)
     for step in steps:
         command = [str(uv), "pip", *step, "--python", str(python)]
