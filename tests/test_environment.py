@@ -195,8 +195,11 @@ def test_extras_stay_when_the_lock_changes(folder: Folder) -> None:
     assert "installed already: two==1.0" in folder.must("tools.extra", "more")
     assert folder.must() == ""
     folder.lock("2.0")
-    folder.must()
+    printed = folder.must()
+    assert " - one==1.0\n + one==2.0\n" in printed
+    assert "two" not in printed  # needs no network again
     assert (folder.answer("one"), folder.answer("two")) == ("one 2.0", "two 1.0")
+    assert (folder.path / ".venv/bin/pip").exists()
 
 
 def test_an_extra_is_installed_again_when_its_own_lock_changes(folder: Folder) -> None:

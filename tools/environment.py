@@ -220,21 +220,19 @@ def _with_uv(names: list[str]) -> bool:
         _tell("uv could not be installed; pip installs, which takes longer")
         return False
     lock, extras = _note(names)
-    steps = [["sync", lock], *([["install", *extras]] if extras else [])]
+    # Either removes what is not asked for.
+    command = ["install", "--exact", "--requirement", lock, *extras] if extras else ["sync", lock]
     # Otherwise each module is compiled when it is first imported, and most never are.
     if sys.dont_write_bytecode:
-        steps[-1].append("--compile-bytecode")
-    environment = uv_environment(python)
-    for step in steps:
-        command = [str(uv), "pip", *step, "--python", str(python)]
-        try:
-            failed = subprocess.run(command, env=environment).returncode != 0
-        except OSError:  # it may not be run here
-            failed = True
-        if failed:
-            _tell("uv could not install the packages; pip tries, which takes longer")
-            return False
-    return True
+        command.append("--compile-bytecode")
+    command = [str(uv), "pip", *command, "--python", str(python)]
+    try:
+        failed = subprocess.run(command, env=uv_environment(python)).returncode != 0
+    except OSError:  # it may not be run here
+        failed = True
+    if failed:
+        _tell("uv could not install the packages; pip tries, which takes longer")
+    return not failed
 
 
 def _with_pip(names: list[str]) -> None:
