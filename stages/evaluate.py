@@ -14,6 +14,7 @@ from pathlib import Path
 
 if not __package__:  # run as a file: find core/ as `python -m` does
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    import core  # noqa: F401 - as stages/__init__.py
 
 from core.pipeline import files, params, provenance
 from core.pipeline.runner import run

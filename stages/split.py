@@ -12,6 +12,7 @@ from pathlib import Path
 
 if not __package__:  # run as a file: find core/ as `python -m` does
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    import core  # noqa: F401 - as stages/__init__.py
 
 from core.data import arrays
 from core.data.splitting import split

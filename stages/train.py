@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 if not __package__:  # run as a file: find core/ as `python -m` does
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    import core  # noqa: F401 - as stages/__init__.py
 
 from tqdm import tqdm
 

@@ -1,23 +1,17 @@
 """Adds optional packages to the environment, at the versions that requirements-extras.lock pins.
 
-    python -m tools.extra s3 ssh ray
+    python3 -m tools.extra s3 ssh ray
 
-What there is stands in pyproject.toml. pip takes extras from a package only, and
-this repository is none.
+What there is stands in pyproject.toml. tools/environment.py installs them, and keeps them
+when the locks change.
 """
 
 import argparse
 import importlib.util
-import subprocess
-import sys
-import tomllib
-from pathlib import Path
 
 from core.pipeline.errors import ParamsError, SetupError
 from core.pipeline.runner import run
-
-PROJECT = Path("pyproject.toml")
-LOCK = Path("requirements-extras.lock")
+from tools import environment
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,28 +24,21 @@ def main(names: list[str]) -> None:
 
     Raises:
         ParamsError: pyproject.toml has no such name.
-        SetupError: pip could not install it.
+        SetupError: it could not be installed.
     """
-    extras: dict[str, list[str]] = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"][
-        "optional-dependencies"
-    ]
+    extras = environment.optional_packages()
     unknown = [name for name in names if name not in extras]
     if unknown or not names:
         raise ParamsError(
             "there are no such optional packages" if unknown else "no optional package is named",
             expected=", ".join(extras),
             found=", ".join(unknown),
-            where=f"project.optional-dependencies in {PROJECT}",
+            where=f"project.optional-dependencies in {environment.PROJECT}",
             todo="python -m tools.extra s3, or make extra NAME=s3",
         )
-    wanted = [package for name in names for package in extras[name]]
-    pip = (sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--quiet")
-    if subprocess.run([*pip, "--constraint", str(LOCK), *wanted]).returncode != 0:
-        raise SetupError(
-            f"pip could not install {' '.join(wanted)}",
-            todo="read what it says above; it needs a Python package index",
-        )
-    print(f"installed: {', '.join(wanted)}")
+    installed = environment.install(names)
+    packages = ", ".join(package for name in names for package in extras[name])
+    print(f"installed{'' if installed else ' already'}: {packages}")
 
 
 def require(name: str, module: str, purpose: str) -> None:

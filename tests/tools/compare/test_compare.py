@@ -434,7 +434,10 @@ def test_two_comparisons_at_once_are_refused(project: Project) -> None:
     ("arguments", "told"),
     [
         ([], "there is nothing to compare"),
-        (["train.lrr=0.1"], "there is no parameter train.lrr in params.yaml\n  found:    did you mean"),
+        (
+            ["train.lrr=0.1"],
+            "there is no parameter train.lrr in params.yaml\n  found:    did you mean",
+        ),
         (["train.lr=0.1,-1"], "an experiment with train.lr=-1 cannot run"),
         (["train.lr"], "train.lr is not a setting"),
         (["train.seed=1,2", "--seeds", "2"], "the seeds are given twice"),

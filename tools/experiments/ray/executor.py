@@ -23,7 +23,7 @@ from packaging.requirements import Requirement
 
 from core.pipeline.errors import PipelineError, SetupError
 from core.training import numerics
-from tools import extra
+from tools import environment
 from tools.experiments import checkouts, outputs
 from tools.experiments.executor import WORK, exclusive
 from tools.experiments.grid import Experiment
@@ -168,7 +168,7 @@ class _Cluster:
         Raises:
             SetupError: all of them are refused or lost.
         """
-        listed: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+        listed: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call, unused-ignore]
         nodes = {node["NodeID"]: node for node in listed if node["Alive"]}
         self.alive = set(nodes)
         self.fit = {known: node for known, node in self.fit.items() if known in nodes}
@@ -190,7 +190,7 @@ class _Cluster:
                 "no node of the Ray cluster can run experiments",
                 expected="the packages of requirements.lock",
                 found="\n".join(self.refused.values()) or "no node is left",
-                todo="on each node: make .venv/requirements.lock, make extra NAME=ray, and "
+                todo="on each node: make extra NAME=ray, and "
                 "start Ray from this environment (.venv/bin/ray start)",
             )
 
@@ -323,9 +323,9 @@ class _Comparison:
         def committed(name: str) -> str:
             return git.content(self.snapshot.commit, name).decode("utf-8")
 
-        project = tomllib.loads(committed(str(extra.PROJECT)))["project"]
+        project = tomllib.loads(committed(str(environment.PROJECT)))["project"]
         needed = [Requirement(line).name for line in project["dependencies"]]
-        return _Cluster(committed(str(extra.LOCK)), needed)
+        return _Cluster(committed(str(environment.EXTRAS_LOCK)), needed)
 
     def _shipment(self, cache: Cache) -> Shipment:
         data_files = {
