@@ -4,6 +4,11 @@
 PYTHON ?= $(shell [ -x .venv/bin/python ] && echo .venv/bin/python || echo python3)
 VENV = PATH="$(CURDIR)/.venv/bin:$$PATH"
 
+# Runs a command of tools/; who deleted its folder is told so.
+tool = $(if $(wildcard tools/$(1) tools/$(1).py),$(VENV) python -m tools.$(subst /,.,$(1)),\
+  echo "error: this project has no tools/$(1)" >&2; exit 1 $(HASH))
+HASH := \#
+
 # What `make compare` compares: make compare COMPARE="train.batch_size=50,100 --seeds 5"
 COMPARE ?= train.lr=0.001,0.003,0.01,0.03,0.1,0.3,1 --seeds 3
 
@@ -11,12 +16,12 @@ COMPARE ?= train.lr=0.001,0.003,0.01,0.03,0.1,0.3,1 --seeds 3
 
 repro: environment
 	@$(VENV) python -m dvc repro
-	@$(VENV) python -m tools.summary
+	@$(call tool,summary)
 
 # Rebuilds the last commit elsewhere and compares every byte. Another revision,
 # and options: make verify REV=v1.0 ARGS="--cpu Nehalem"
 verify: environment
-	@$(VENV) python -m tools.verify $(ARGS) $(REV)
+	@$(call tool,verify) $(ARGS) $(REV)
 
 # One experiment in this folder, and what it changed: make exp SET="train.lr=0.1 train.epochs=10"
 exp: environment
@@ -24,42 +29,42 @@ exp: environment
 	@$(VENV) python -m dvc exp diff
 
 compare: environment
-	@$(VENV) python -m tools.compare $(COMPARE)
+	@$(call tool,compare) $(COMPARE)
 
 # A recipe of recipes/, and other knobs than it has: make recipe NAME=cnn-mnist SEEDS=5
 # SET="train.epochs=20". Without NAME: what recipes there are.
 recipe: environment
-	@$(VENV) python -m tools.recipe $(NAME) $(SET) $(if $(SEEDS),--seeds $(SEEDS))
+	@$(call tool,recipe) $(NAME) $(SET) $(if $(SEEDS),--seeds $(SEEDS))
 
 # Whether dvc.lock belongs to the code: `make fresh REV=main` for a commit.
 fresh: environment
-	@$(VENV) python -m tools.fresh $(REV)
+	@$(call tool,fresh) $(REV)
 
 # What this branch does to the metrics: `make review SEEDS=5` compares the recipes.
 review: environment
-	@$(VENV) python -m tools.review $(BASE) $(HEAD) $(if $(SEEDS),--seeds $(SEEDS))
+	@$(call tool,review) $(BASE) $(HEAD) $(if $(SEEDS),--seeds $(SEEDS))
 
 # Runs notebooks/explore.ipynb and keeps what it shows.
 notebook: environment
-	@$(VENV) python -m tools.notebook
+	@$(call tool,notebook)
 
 # A page to draw on, and what the model makes of it: make try ARGS="--rev cnn-mnist-seed-1"
 try: environment
-	@$(VENV) python -m tools.predict.draw $(ARGS)
+	@$(call tool,predict/draw) $(ARGS)
 
 # The remote that the team shares: make remote URL=s3://bucket/team
 # OPTIONS="endpointurl=https://s3.example.org". Without URL: tries out the one there is.
 remote: environment
-	@$(VENV) python -m tools.share.remote $(URL) $(OPTIONS)
+	@$(call tool,share/remote) $(URL) $(OPTIONS)
 
 # Sends what this commit and its experiments computed: make share REV=HEAD~1,
 # ARGS=--verify checks the files that are there already, and repairs them.
 share: environment
-	@$(VENV) python -m tools.share $(ARGS) $(REV)
+	@$(call tool,share) $(ARGS) $(REV)
 
 # Gets what others computed from this commit, so that nothing of it runs again.
 pull: environment
-	@$(VENV) python -m tools.share.pull $(ARGS) $(REV)
+	@$(call tool,share/pull) $(ARGS) $(REV)
 
 test: environment
 	@$(VENV) python -m pytest -n 2 --dist loadfile -m "not slow"
@@ -77,11 +82,11 @@ fuzz: environment
 
 # Known vulnerabilities of the pinned packages; needs a network.
 audit: environment
-	@$(VENV) python -m tools.audit
+	@$(call tool,audit)
 
 # Moves corrupted files, on the disk or in DVC's cache, out of the way, and recreates them.
 repair: environment
-	@$(VENV) python -m tools.repair
+	@$(call tool,repair)
 	@$(VENV) python -m dvc repro
 
 check: environment
@@ -97,7 +102,7 @@ format: environment
 # Pins what pyproject.toml asks for, and leaves what is pinned as it is. To the newest
 # versions that it allows: make lock UPGRADE=1, or UPGRADE="torch torchvision" for these.
 lock: environment
-	@$(VENV) python -m tools.pin $(if $(filter 1,$(UPGRADE)),--upgrade,$(addprefix --upgrade-package ,$(UPGRADE)))
+	@$(call tool,pin) $(if $(filter 1,$(UPGRADE)),--upgrade,$(addprefix --upgrade-package ,$(UPGRADE)))
 
 # Adds optional packages to .venv: make extra NAME=s3, or NAME="ssh ray"
 extra:

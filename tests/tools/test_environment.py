@@ -385,7 +385,7 @@ def bare_python(bare: Path) -> Path:
 @pytest.mark.parametrize(
     "words",
     [
-        ["-m", "tools.review"],
+        ["-m", "tools.fresh"],
         ["-m", "stages.train"],
         ["-m", "benchmarks.logistic"],
         ["stages/train.py"],
@@ -440,7 +440,7 @@ def test_dvc_of_an_environment_that_is_not_activated_starts_its_python(
     tmp_path: Path, bare: Path
 ) -> None:
     packages = next((bare / "lib").glob("python*/site-packages"))
-    (packages / "these.pth").write_text(f"{Path(np.__file__).parents[2]}\n")
+    (packages / "these.pth").write_text(f"{Path(np.__file__).parents[1]}\n")
     (packages / environment.PATH_FILE).write_text(environment.PATH_LINE)
     (tmp_path / "dvc.yaml").write_text(
         "stages:\n  which:\n    cmd: python -c 'import sys; print(sys.prefix)' > out\n"

@@ -15,8 +15,9 @@ from PIL import Image
 from playwright.sync_api import Page
 
 from core.pipeline.errors import SetupError
-from tests.support import browser, trained_models
+from tests.support import browser
 from tests.support.project import ROOT
+from tests.tools.predict import trained_models
 from tools.predict import draw
 from tools.predict.draw import DrawingServer
 from tools.predict.preparation import PREPROCESSING

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from core.pipeline.errors import ModelError
-from tests.support import trained_models
 from tests.support.project import Project, copy_project
+from tests.tools.predict import trained_models
 from tools.predict import __main__ as command
 from tools.predict import loaded_model, predictions
 from tools.predict.predictions import Prediction

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageDraw
 
 from core.data import datasets
-from tests.support import trained_models
+from tests.tools.predict import trained_models
 from tools.predict import preparation
 from tools.predict.preparation import PREPROCESSING, ImageError, Prepared, prepare
 

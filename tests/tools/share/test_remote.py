@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from core.pipeline.errors import ParamsError, PipelineError, SetupError
-from tests.support.servers import S3, needs_s3, s3_server
+from tests.tools.share.servers import S3, needs_s3, s3_server
 from tools.share import remote
 
 CONFIG = "[core]\n    analytics = false\n"

@@ -16,7 +16,7 @@ import yaml
 
 from tests.support.faults import environment, wait_for
 from tests.support.project import Project
-from tests.support.servers import (
+from tests.tools.share.servers import (
     KEYS,
     S3,
     SSH,

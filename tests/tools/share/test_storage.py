@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from core.pipeline.errors import PipelineError, SetupError, StorageError
-from tests.support.servers import (
+from tests.tools.share.servers import (
     S3,
     SSH,
     free_port,

@@ -15,7 +15,7 @@ import pytest
 
 from core.pipeline.errors import DataError, SetupError
 from tests.support.project import ROOT, Project
-from tests.support.ray_cluster import Cluster, cluster, needs_ray
+from tests.tools.experiments.ray.cluster import Cluster, cluster, needs_ray
 from tools.experiments import checkouts, outputs
 from tools.experiments.executors import chosen
 from tools.experiments.local_executor import LocalExecutor

@@ -85,7 +85,7 @@ def s3_server(folder: Path) -> Iterator[S3]:
     command = [
         sys.executable,
         "-m",
-        "tests.support.s3_server",
+        "tests.tools.share.s3_server",
         str(server.port),
         str(folder / "answer"),
     ]

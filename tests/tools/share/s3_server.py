@@ -1,6 +1,6 @@
 """A server that speaks S3, and refuses what writes while a file says so.
 
-    python -m tests.support.s3_server PORT FILE
+    python -m tests.tools.share.s3_server PORT FILE
 
 The two words in FILE are the status and the code of the answer to every request
 that writes, as `507 InsufficientStorage`; without the file, or with an empty one, all goes well.
