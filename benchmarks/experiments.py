@@ -37,7 +37,7 @@ def main() -> None:
         run("dvc", "repro", cwd=clone)
         run("git", "checkout", "--quiet", ".", cwd=clone)
         for number in range(arguments.rounds):
-            # A seed of its own each time: nothing comes from the run cache.
+            # Another seed each time, so that nothing comes from the run cache.
             compared.append(seconds(*command(2 * number), cwd=clone))
             if arguments.ray:
                 by_ray.append(seconds(*command(2 * number + 1), "--ray", "local", cwd=clone))

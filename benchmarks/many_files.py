@@ -79,17 +79,17 @@ def measure(growth: Growth, folder: Path, count: int) -> None:
 
 
 def many_images(count: int) -> arrays.Images:
-    """Return MNIST's images, again and again with other pixels: uint8 (count, 28, 28, 1)."""
+    """Return the images of MNIST, repeated and made unique: uint8 (count, 28, 28, 1)."""
     mnist = arrays.read_images(RAW / "train_images.npy")
     images = mnist[np.arange(count) % len(mnist)]
-    # A number in the corner, which is black, tells each from all others.
+    # A number in the black corner makes each image unique.
     numbers = np.arange(count, dtype=">u4").view(np.uint8).reshape(count, 4)
     images.reshape(count, -1)[:, :4] = numbers
     return images
 
 
 def write_files(folder: Path, images: arrays.Images) -> None:
-    """Write each image to a file of its own, in the place of one that is there."""
+    """Write each image to its own file, replacing an existing one."""
     folder.mkdir(exist_ok=True)
     for number, image in enumerate(images):
         (folder / f"{number:07}.raw").write_bytes(image.tobytes())

@@ -41,7 +41,7 @@ VARIANTS = [
 
 
 def main() -> None:
-    """Run every variant in turn and print medians and ratios."""
+    """Run the variants alternately and print medians and ratios."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--rounds", type=int, default=5, help="times each variant runs")
     parser.add_argument("--variant", nargs=2, help=argparse.SUPPRESS)

@@ -1,6 +1,6 @@
 """Looks up all pinned packages, optional ones too, among known vulnerabilities.
 
-uv runs pip-audit, of the Python Packaging Authority, in an environment of its own.
+uv runs pip-audit, of the Python Packaging Authority, in a separate environment.
 pip-audit succeeds even if it could look up no package at all, so packages that it
 skipped are counted here as not audited.
 """

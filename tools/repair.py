@@ -35,7 +35,7 @@ def main() -> None:
         for damage in damages:
             DAMAGED.mkdir(parents=True, exist_ok=True)
             moved = unused_path(DAMAGED / damage.path.name)
-            shutil.move(damage.path, moved)  # the cache may lie on another disk
+            shutil.move(damage.path, moved)  # the cache may be on another disk
             print(f"{damage.path}: MD5 {damage.found}, expected {damage.expected}; now {moved}")
     print("next: dvc repro" if damages else "nothing is damaged, neither outputs nor cache")
 

@@ -11,6 +11,73 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
+LONGEST_README = 150  # lines
+
+# Words that a reader of this field does not expect, each with what to write instead.
+QUAINT = {
+    r"anew|made again": "recreate, rebuild, again",
+    r"mend(s|ed|ing)?": "repair, fix",
+    r"deal(s|ing)? out|dealt": "split",
+    r"placed by hand": "local files, provided manually",
+    r"hand(s|ed|ing)? over": "reject, selective prediction, coverage",
+    r"parts? of (a|the|each|every) batch": "microbatch",
+    r"beside validation": "compared with validation",
+    r"(each|either|both|two) sides?": "base and head",
+    r"cautions?": "warnings",
+    r"exhibits?": "figures",
+    r"surroundings": "environment",
+    r"can not": "cannot",
+    r"rot(s|ted|ten)?": "corrupted",
+    r"clothes": "Fashion-MNIST",
+    r"wished for": "the goal",
+}
+PLAIN = ("README.md", "CONTRIBUTING.md", "docs/", "tools/", "benchmarks/")  # where none may stand
+ALLOWED = {("tools/predict/loaded_model.py", "MENDED")}  # the name of a constant in core
+# The sentences of tests that docs/faults.md names.
+NAMES_OF_TESTS = re.compile(r"\| test_\w+: [\w ;]+ \|$", re.MULTILINE)
+
+
+def test_the_readme_can_be_read_in_one_go() -> None:
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= LONGEST_README
+
+
+def test_the_index_links_to_every_page() -> None:
+    index = (ROOT / "docs/README.md").read_text(encoding="utf-8")
+    linked = re.findall(r"\]\(([\w-]+\.md)\)", index)
+    assert sorted(linked) == sorted({page.name for page in PAGES} - {"README.md"})
+
+
+def test_words_are_those_of_the_field() -> None:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", *PLAIN], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.split("\0")
+    found = []
+    for name in filter(None, listed):
+        text = NAMES_OF_TESTS.sub("|", (ROOT / name).read_text(encoding="utf-8"))
+        for words, instead in QUAINT.items():
+            for match in re.finditer(rf"\b({words})\b", text, re.IGNORECASE):
+                if (name, match[0]) in ALLOWED:
+                    continue
+                line = text.count("\n", 0, match.start()) + 1
+                found.append(f"{name}:{line}: {match[0]}: write {instead}")
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("sentence", "words"),
+    [
+        ("DVC makes it anew", "anew"),
+        ("make mend", "mend"),
+        ("what rotted on the disk", "rotted"),
+        ("files that can not be read", "can not"),
+        ("five seeds of each side", "each side"),
+    ],
+)
+def test_quaint_words_are_recognised(sentence: str, words: str) -> None:
+    found = [re.search(rf"\b({quaint})\b", sentence, re.IGNORECASE) for quaint in QUAINT]
+    assert [match[0] for match in found if match] == [words]
+
 
 def test_the_readme_shows_what_make_repro_ends_with() -> None:
     printed = subprocess.run(

@@ -35,7 +35,7 @@ POLL_SECONDS = 0.02
 
 @dataclass
 class Run:
-    """An experiment that runs in a checkout, in a process group of its own."""
+    """An experiment that runs in a checkout, in its own process group."""
 
     folder: Path
     experiment: Experiment
@@ -198,9 +198,9 @@ def _problem(log: str, status: int) -> str:
     if status < 0:
         return f"it was killed by {signal.Signals(-status).name}"
     # The message of a stage, as core.pipeline.runner prints it, or else of DVC.
-    told = re.findall(r"^error: .*(?:\n  \w+: .*(?:\n {12}.*)*)*", log, re.MULTILINE)
-    if told:
-        return str(told[-1])
+    messages = re.findall(r"^error: .*(?:\n  \w+: .*(?:\n {12}.*)*)*", log, re.MULTILINE)
+    if messages:
+        return str(messages[-1])
     failed = re.findall(r"^ERROR: (.*)", log, re.MULTILINE)
     reason = str(failed[-1]) if failed else f"dvc repro ended with status {status}"
     return re.sub(r"exited with (-9|137)$", "which was killed by SIGKILL", reason)

@@ -16,7 +16,7 @@ def chosen(root: Path, jobs: int | None, ray: str | None) -> Executor:
 
     Args:
         root: of the repository.
-        jobs: how many at a time; None for as many as have processors of their own.
+        jobs: how many at a time; None for as many as the processors allow.
         ray: the address of a Ray cluster, or `local`; None for no Ray.
 
     Raises:

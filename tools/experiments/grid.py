@@ -20,7 +20,7 @@ from core.pipeline.params import Params
 from tools.experiments import recipe_files
 
 SEED = "train.seed"  # the parameter in which the runs of one recipe differ
-RECIPE = "recipe"  # the name of a file in recipes/, beside the parameters that were set
+RECIPE = "recipe"  # the key of the recipe name in `Experiment.settings`
 FORM = "parameter=value or parameter=value,value,..., as in train.lr=0.01,0.1"
 
 
@@ -63,7 +63,7 @@ def plan(
         recipes: names of recipes that override it first, one at a time.
 
     Returns:
-        Each combination once, with a name of its own.
+        Each combination once, with a unique name.
 
     Raises:
         ParamsError: a setting cannot be parsed, names an unknown parameter or has an

@@ -1,4 +1,4 @@
-"""Runs experiments on this machine, each in a checkout of its own."""
+"""Runs experiments on this machine, each in its own checkout."""
 
 import time
 from collections import deque
@@ -14,7 +14,7 @@ from tools.experiments.store import Outcome, Snapshot
 
 
 class LocalExecutor:
-    """Runs experiments on this machine, each in a process group of its own.
+    """Runs experiments on this machine, each in its own process group.
 
     Args:
         root: of the repository.

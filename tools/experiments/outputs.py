@@ -49,7 +49,7 @@ def run(name: str, commit: str) -> Run:
     """Read the dvc.lock of a commit.
 
     Raises:
-        DataError: it is not YAML, or lists a folder, whose files have no entries of their own.
+        DataError: it is not YAML, or lists a folder, whose files have no entries.
     """
     stages = freshness.locked(snapshots.revision(commit))
     for stage in stages.values():

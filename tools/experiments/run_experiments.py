@@ -109,7 +109,7 @@ def check_names_are_free(root: Path, snapshot: Snapshot, to_run: list[Experiment
         raise SetupError(
             f"{len(taken)} experiments of this commit have these names and ran something else",
             found="\n".join(f"{name}: {', '.join(files)}" for name, files in taken.items()),
-            todo="commit your changes (each commit has experiments of its own), "
+            todo="commit your changes (each commit has its own experiments), "
             "or replace them with --force",
         )
 

@@ -59,7 +59,7 @@ class Preprocessing:
         shape: height, width and channels.
         longer_side: of what an image shows, in pixels; None where images are whole
             pictures, of which nothing is cut out and nothing is background.
-        by_mass: its centre of mass lies in the middle, and not its own middle.
+        by_mass: center by the center of mass, not by the edges.
     """
 
     subject: str

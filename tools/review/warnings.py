@@ -68,7 +68,7 @@ def within_spread(spread: Spread | None, val_change: float | None) -> list[str]:
     if spread is None or val_change is None or abs(val_change) > spread.limit:
         return []
     return [
-        f"The change lies within the spread of seeds: {spread.runs} runs of these recipes are "
+        f"The change is within the spread of seeds: {spread.runs} runs of these recipes are "
         "known, and two that differ only in the seed differ by up to "
         f"{formatting.points(spread.limit)[1:]} points of validation accuracy (95 %). "
         f"This change is {formatting.points(val_change)}."

@@ -1,4 +1,4 @@
-"""Rebuilds a commit from nothing, in a folder of its own.
+"""Rebuilds a commit from nothing, in its own folder.
 
 The folder contains `clone`, in which `dvc repro` runs; `bin/python`, which starts the
 Python of the stages; and `rebuild.log`, the output. Only the commit, the packages of this

@@ -274,7 +274,7 @@ def test_ctrl_c_leaves_a_state_that_the_next_call_continues(project: Project) ->
     _, told = comparison.communicate(timeout=SECONDS)
     assert comparison.returncode == 130
     assert told == (
-        "stopped; the same command goes on from here\n"
+        "stopped; the same command continues from here\n"
         "interrupted; nothing half-written was left behind\n"
     )
     assert processes_of(project) == []
@@ -363,7 +363,7 @@ def test_experiments_run_the_code_that_is_recorded_whatever_happens_meanwhile(
     multiply_steps_by(project, 2)
     untracked = project.run(*COMPARE, "train.lr=0.05,0.1", **hostile)
     assert untracked.returncode == 1
-    assert "experiments run what git knows\n  found:    core/longer.py\n" in untracked.stderr
+    assert "experiments run tracked files only\n  found:    core/longer.py\n" in untracked.stderr
     project.must("git", "add", "core/longer.py")
     started_with = project.read("core/training/loop.py")
 
@@ -434,10 +434,7 @@ def test_two_comparisons_at_once_are_refused(project: Project) -> None:
     ("arguments", "told"),
     [
         ([], "there is nothing to compare"),
-        (
-            ["train.lrr=0.1"],
-            "there is no parameter train.lrr in params.yaml\n  found:    did you mean",
-        ),
+        (["train.lrr=0.1"], "there is no parameter train.lrr in params.yaml\n  found:    did you"),
         (["train.lr=0.1,-1"], "an experiment with train.lr=-1 cannot run"),
         (["train.lr"], "train.lr is not a setting"),
         (["train.seed=1,2", "--seeds", "2"], "the seeds are given twice"),

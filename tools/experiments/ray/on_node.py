@@ -1,4 +1,4 @@
-"""What the nodes of a Ray cluster do: run experiments, each in a checkout of its own.
+"""What the nodes of a Ray cluster do: run experiments, each in its own checkout.
 
 `tools.experiments.ray.executor` calls these functions as Ray tasks; Ray copies the caller's
 code to every node. A node needs only the pinned packages: the caller sends everything

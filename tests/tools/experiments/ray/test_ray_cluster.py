@@ -138,7 +138,7 @@ def test_ctrl_c_stops_the_nodes_and_keeps_what_is_done(
 
     assert comparison.returncode == 130
     assert told == (
-        "stopped; the same command goes on from here\n"
+        "stopped; the same command continues from here\n"
         "interrupted; nothing half-written was left behind\n"
     )
     assert not any(map(three_nodes.runs_something, three_nodes.nodes))
@@ -278,7 +278,7 @@ def test_what_is_shipped_is_there_when_it_is_unpacked(built: Project, tmp_path: 
 
 def test_an_object_that_arrives_damaged_is_not_kept(tmp_path: Path) -> None:
     cache, md5 = Cache(tmp_path), "5d41402abc4b2a76b9719d911017c592"
-    with pytest.raises(DataError, match="an object arrived damaged"):
+    with pytest.raises(DataError, match="an object was damaged in transfer"):
         cache.add(md5, b"world")
     assert not cache.has(md5)
     cache.add(md5, b"hello")
