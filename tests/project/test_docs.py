@@ -99,8 +99,13 @@ def test_links_between_the_docs_lead_to_files(page: Path) -> None:
 
 
 def test_each_fault_of_the_docs_is_tried_by_the_tests_that_it_names() -> None:
-    page = (ROOT / "docs/faults.md").read_text(encoding="utf-8")
-    rows = [line for line in page.splitlines() if re.match(r"\| (?!fault )\S", line)]
+    tables = [
+        table.splitlines()[2:]
+        for page in PAGES
+        for table in page.read_text(encoding="utf-8").split("\n\n")
+        if table.startswith("| fault | what happens | test |\n")
+    ]
+    rows = [row for table in tables for row in table]
     places = {test.stem: test.relative_to(ROOT).as_posix() for test in ROOT.glob("tests/**/*.py")}
     tests = set()
     for row in rows:
