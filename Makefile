@@ -12,7 +12,7 @@ HASH := \#
 # What `make compare` compares: make compare COMPARE="train.batch_size=50,100 --seeds 5"
 COMPARE ?= train.lr=0.001,0.003,0.01,0.03,0.1,0.3,1 --seeds 3
 
-.PHONY: environment repro verify test test-slow fuzz audit repair check format lock extra compare recipe exp fresh review notebook try remote share pull
+.PHONY: environment repro verify deps test test-slow fuzz audit repair check format lock extra compare recipe exp fresh review notebook try remote share pull
 
 repro: environment
 	@$(VENV) python -m dvc repro
@@ -27,6 +27,10 @@ verify: environment
 exp: environment
 	@$(VENV) python -m dvc exp run $(addprefix -S ,$(SET))
 	@$(VENV) python -m dvc exp diff
+
+# After a change of imports: writes into dvc.yaml which files each stage depends on.
+deps: environment
+	@$(call tool,deps)
 
 compare: environment
 	@$(call tool,compare) $(COMPARE)

@@ -5,23 +5,28 @@ Imports torch, so a benchmark imports this after it has pinned its numerics.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from benchmarks.mnist import RAW, SPLIT
 from core.pipeline import params
-from core.training import models, numerics, tensors
+from core.pipeline.params import Section
+from core.training import architectures, numerics, tensors
 from core.training.loop import Training, plan_epoch, take_steps
+from core.training.model_params import ModelParams
 from core.training.parallel import distributed
 from core.training.parallel.distributed import DistributedWorkers, Processes
-from core.training.tensors import TrainingSet
+from core.training.tensors import ImageSet
+from core.training.train_params import TrainParams
+
+Sections = TypeVar("Sections", bound=Section)
 
 
-def load(raw: Path = RAW, split: Path = SPLIT) -> TrainingSet:
+def load(raw: Path = RAW, split: Path = SPLIT) -> ImageSet:
     """Read the training images, mapped from their file, their labels and the split."""
-    return tensors.read_training_set(
+    return tensors.read_images(
         images=raw / "train_images.npy",
         labels=raw / "train_labels.npy",
         class_names=raw / "classes.json",
@@ -31,7 +36,7 @@ def load(raw: Path = RAW, split: Path = SPLIT) -> TrainingSet:
 
 
 def start(
-    data: TrainingSet,
+    data: ImageSet,
     kind: str,
     threads: int | None,
     *,
@@ -51,20 +56,24 @@ def start(
         processes: those that train the model together, including this one.
     """
     given = params.check()
-    model_settings = given.model.model_copy(update=model)
-    settings = given.train.model_copy(update=train)
+    model_settings = _changed(given.section(ModelParams), model or {})
+    settings = _changed(given.section(TrainParams), train or {})
     _, height, width, channels = data.images.shape
-    network = models.build(
+    network = architectures.build(
         model_settings, (height, width, channels), len(data.class_names), seed=settings.seed
     )
     if model_settings.standardize:
-        models.standardize(network, data.images, data.train_indices)
+        architectures.standardize(network, data.images, data.train_indices)
     calls = numerics.calls_at_once(kind, threads, settings.shards)
     workers = DistributedWorkers(processes, calls, max(1, torch.get_num_threads() // calls))
     return Training(network.to(settings.device), settings, workers, processes)
 
 
-def train_epoch(training: Training, data: TrainingSet, *, epoch: int = 1) -> list[Tensor]:
+def _changed(section: Sections, changes: Mapping[str, Any]) -> Sections:
+    return type(section).model_validate(section.model_dump() | dict(changes))
+
+
+def train_epoch(training: Training, data: ImageSet, *, epoch: int = 1) -> list[Tensor]:
     """Take the steps of an epoch as `Training.fit` does, and return the loss of each."""
     training.model.train()
     losses = take_steps(

@@ -17,6 +17,7 @@ if not __package__:  # run as a file: find core/ as `python -m` does
     import core  # noqa: F401 - as stages/__init__.py
 
 from core.data import arrays
+from core.data.dataset_params import DatasetParams
 from core.data.datasets import DATASETS, Arrays
 from core.data.fetch import by_hand, fetch
 from core.pipeline import files, params
@@ -47,7 +48,7 @@ def load(name: str, sources: list[str]) -> Arrays:
 
 def main() -> None:
     """Fetch the data set that params.yaml names and write its arrays."""
-    chosen = params.read("dataset").dataset
+    chosen = params.check().section(DatasetParams)
     data = load(chosen.name, chosen.mirrors[chosen.name])
 
     arrays.write(TRAIN_IMAGES, data.train_images)

@@ -16,10 +16,13 @@ if not __package__:  # run as a file: find core/ as `python -m` does
     sys.path[0] = str(Path(__file__).resolve().parents[1])
     import core  # noqa: F401 - as stages/__init__.py
 
-from core.pipeline import files, params, provenance
+from core.pipeline import files, params
 from core.pipeline.runner import run
 from core.report import predictions
-from core.training import numerics
+from core.training.inputs import load
+from core.training.model_params import ModelParams
+from core.training.numerics_params import NumericsParams
+from core.training.train_params import TrainParams
 
 CLASS_NAMES = Path("data/raw/classes.json")
 TRAIN_IMAGES = Path("data/raw/train_images.npy")
@@ -33,26 +36,21 @@ VAL_PREDICTIONS = Path("metrics/val_predictions.csv")
 
 def main() -> None:
     """Measure the model on train and val."""
-    chosen = params.read("numerics", "train.threads", "train.device", "model")
-    numerics.pin(chosen.numerics, chosen.train.threads, chosen.train.device)
-    provenance.check(CLASS_NAMES, TRAIN_IMAGES, TRAIN_LABELS, TRAIN_INDICES, VAL_INDICES, MODEL)
-    from core.training import models, tensors, weights
-    from core.training.evaluation import measure, predict
-    from core.training.parallel.workers import Workers
-
-    data = tensors.read_training_set(
+    chosen = params.check()
+    compute = chosen.section(TrainParams, "threads", "device")
+    inputs = load(
+        chosen.section(NumericsParams).root,
+        compute,
+        chosen.section(ModelParams, "name", "${model.name}"),
         images=TRAIN_IMAGES,
         labels=TRAIN_LABELS,
         class_names=CLASS_NAMES,
         train_indices=TRAIN_INDICES,
         val_indices=VAL_INDICES,
+        weights=MODEL,
     )
-    _, height, width, channels = data.images.shape
-    model = models.build(chosen.model, (height, width, channels), len(data.class_names))
-    weights.load_into(model, MODEL, name=chosen.model.name)
-    model.to(chosen.train.device)
-    data = data.to(chosen.train.device)
-    workers = Workers(numerics.calls_at_once(chosen.numerics, chosen.train.threads))
+    data, model, workers = inputs.to(compute.device)
+    from core.training.evaluation import measure, predict  # torch comes after `load`
 
     evaluation = {}
     for side, indices in {"train": data.train_indices, "val": data.val_indices}.items():

@@ -1,4 +1,4 @@
-"""Deals the training images out: which ones train, which ones validate.
+"""Splits the training images: which ones train, which ones validate.
 
 Reads:  data/raw/train_labels.npy, data/raw/classes.json
 Writes: data/split/train_indices.npy and val_indices.npy, int64, ascending
@@ -15,6 +15,7 @@ if not __package__:  # run as a file: find core/ as `python -m` does
     import core  # noqa: F401 - as stages/__init__.py
 
 from core.data import arrays
+from core.data.split_params import SplitParams
 from core.data.splitting import split
 from core.pipeline import params, provenance
 from core.pipeline.runner import run
@@ -27,7 +28,7 @@ VAL_INDICES = Path("data/split/val_indices.npy")
 
 def main() -> None:
     """Split the training images as params.yaml says."""
-    chosen = params.read("split").split
+    chosen = params.check().section(SplitParams)
     provenance.check(CLASS_NAMES, TRAIN_LABELS)
     class_names = arrays.read_class_names(CLASS_NAMES)
     labels = arrays.read_labels(TRAIN_LABELS, classes=len(class_names))

@@ -29,18 +29,22 @@ import math
 
 import numpy as np
 
-from core.data import arrays
 from core.data.arrays import Images
-from core.pipeline import files, params, provenance
+from core.data.dataset_params import DatasetParams
+from core.data.split_params import SplitParams
+from core.pipeline import files, params
 from core.pipeline.errors import ModelError
-from core.pipeline.params import Params
 from core.pipeline.runner import run
 from core.report import calibration, pages, pictures, predictions, report, results
 from core.report.gallery import Classified, Shown
 from core.report.pictures import Picture
 from core.report.report import Findings, Validation
+from core.report.test_report_params import TestReportParams
 from core.statistics import intervals
-from core.training import numerics
+from core.training.inputs import Inputs, load
+from core.training.model_params import ModelParams
+from core.training.numerics_params import NumericsParams
+from core.training.train_params import TrainParams
 
 CLASS_NAMES = Path("data/raw/classes.json")
 TEST_IMAGES = Path("data/raw/test_images.npy")
@@ -68,32 +72,21 @@ HISTORY_COLUMNS = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_acc
 COLUMNS = 4  # of a picture: readable on a phone; even, so that best stands beside worst
 
 
-def measure(chosen: Params) -> tuple[Classified, float, Images | None]:
+def measure(inputs: Inputs, device: str) -> tuple[Classified, float]:
     """Measure the model on the test set.
 
+    Args:
+        inputs: the test set and the model, on the CPU.
+        device: that computes, `cpu` or `cuda`.
+
     Returns:
-        What it makes of each image; its mean cross-entropy in nats; and if it is
-        linear, its weights as images, uint8 (classes, H, W, 3).
+        What it makes of each image, and its mean cross-entropy in nats.
     """
-    from core.training import evaluation, models, tensors, weights
-    from core.training.parallel.workers import Workers
+    from core.training import evaluation, tensors  # torch comes after `load`
 
-    images, labels, names = arrays.read_labelled_images(TEST_IMAGES, TEST_LABELS, CLASS_NAMES)
-    _, height, width, channels = images.shape
-    model = models.build(chosen.model, (height, width, channels), len(names))
-    weights.load_into(model, MODEL, name=chosen.model.name)
-    templates = None
-    if chosen.model.name == "logistic_regression":
-        weight = model.get_parameter("linear.weight").detach().numpy()  # (classes, H * W * C)
-        templates = pictures.templates(weight, (height, width, channels))
-
-    device = chosen.train.device
-    model.to(device)
-    pixels, targets, every = (
-        tensors.of(array).to(device) for array in (images, labels, np.arange(len(labels)))
-    )
-    workers = Workers(numerics.calls_at_once(chosen.numerics, chosen.train.threads))
-    loss = evaluation.measure(model, pixels, targets, every, workers=workers).loss
+    data, model, workers = inputs.to(device)
+    every = tensors.of(np.arange(len(data.labels))).to(device)
+    loss = evaluation.measure(model, data.images, data.labels, every, workers=workers).loss
     if not math.isfinite(loss):
         raise ModelError(
             "the model's loss on the test set is not a number",
@@ -101,8 +94,16 @@ def measure(chosen: Params) -> tuple[Classified, float, Images | None]:
             where=str(MODEL),
             todo="train with a smaller train.lr: dvc repro",
         )
-    probabilities = evaluation.predict(model, pixels, every, workers=workers)  # (N, classes)
-    return Classified(images, labels, probabilities.cpu().numpy(), names), loss, templates
+    probabilities = evaluation.predict(model, data.images, every, workers=workers)  # (N, classes)
+    images, labels = inputs.data.images.numpy(), inputs.data.labels.numpy()
+    return Classified(images, labels, probabilities.cpu().numpy(), data.class_names), loss
+
+
+def weights_as_images(inputs: Inputs) -> Images:
+    """Return the weights of a linear model as images, uint8 (classes, H, W, 3)."""
+    _, height, width, channels = inputs.data.images.shape
+    weight = inputs.model.get_parameter("linear.weight").detach().numpy()
+    return pictures.templates(weight, (height, width, channels))
 
 
 def read_validation() -> Validation:
@@ -176,15 +177,26 @@ def draw_weights(templates: Images | None, names: list[str]) -> Picture:
 
 def main() -> None:
     """Measure the model on the test set and report on it."""
-    chosen = params.read("numerics", "dataset.name", "split", "model", "train", "test_report")
-    numerics.pin(chosen.numerics, chosen.train.threads, chosen.train.device)
-    provenance.check(
-        CLASS_NAMES, TEST_IMAGES, TEST_LABELS, MODEL, EVALUATION, HISTORY, VAL_PREDICTIONS
+    chosen = params.check()
+    kind = chosen.section(NumericsParams).root
+    architecture = chosen.section(ModelParams, "name", "standardize", "${model.name}")
+    settings = chosen.section(TrainParams)
+    inputs = load(
+        kind,
+        settings,
+        architecture,
+        images=TEST_IMAGES,
+        labels=TEST_LABELS,
+        class_names=CLASS_NAMES,
+        weights=MODEL,
+        others=[EVALUATION, HISTORY, VAL_PREDICTIONS],
     )
     validation = read_validation()
-    tested, loss, templates = measure(chosen)
+    linear = architecture.name == "logistic_regression"
+    templates = weights_as_images(inputs) if linear else None
+    tested, loss = measure(inputs, settings.device)
     images, labels, probabilities, names = tested
-    findings = report.find(tested, count=chosen.test_report.most_wrong)
+    findings = report.find(tested, count=chosen.section(TestReportParams).most_wrong)
     metrics = test_metrics(tested, loss, findings, validation)
     pictures_of = {
         MOST_WRONG: draw(findings.most_wrong, images),
@@ -195,7 +207,13 @@ def main() -> None:
     }
     page = report.page(
         *(path.read_text(encoding="utf-8") for path in (TEMPLATE, STYLE, SCRIPT)),
-        chosen=chosen,
+        recipe=report.recipe(
+            chosen.section(DatasetParams, "name"),
+            chosen.section(SplitParams),
+            architecture,
+            settings,
+            kind,
+        ),
         tested=tested,
         findings=findings,
         metrics=metrics,

@@ -9,9 +9,9 @@ Writes: models/model.pt, a bare state_dict;
 """
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if not __package__:  # run as a file: find core/ as `python -m` does
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -19,12 +19,15 @@ if not __package__:  # run as a file: find core/ as `python -m` does
 
 from tqdm import tqdm
 
-from core.pipeline import files, params, process_rank, provenance
-from core.pipeline.params import Params
+from core.pipeline import files, params, process_rank
 from core.pipeline.runner import run
 from core.training import numerics
+from core.training.inputs import Inputs, load
+from core.training.model_params import ModelParams
+from core.training.numerics_params import NumericsParams
+from core.training.train_params import TrainParams
 
-if TYPE_CHECKING:  # torch comes after numerics.pin
+if TYPE_CHECKING:  # torch comes after `load`, which pins the numerics
     from core.training.parallel.distributed import Processes
 
 CLASS_NAMES = Path("data/raw/classes.json")
@@ -39,40 +42,55 @@ CHECKPOINT = MODEL.with_name("checkpoint.pt")  # no output: DVC would remove it 
 
 def main() -> None:
     """Train as params.yaml says."""
-    chosen = params.read("numerics", "model", "train")
-    settings = chosen.train
-    numerics.pin(chosen.numerics, settings.threads, settings.device)
-    provenance.check(CLASS_NAMES, TRAIN_IMAGES, TRAIN_LABELS, TRAIN_INDICES, VAL_INDICES)
-    from core.training.parallel import distributed
-
-    with distributed.joined(process_rank.place(), settings.device) as processes:
-        train(chosen, processes)
-
-
-def train(chosen: Params, processes: "Processes") -> None:
-    """Train together with other processes; the first one prints and writes."""
-    import torch
-
-    from core.training import checkpoints, loop, models, tensors, weights
-    from core.training.parallel.distributed import DistributedWorkers
-
-    settings = chosen.train
-    data = tensors.read_training_set(
+    chosen = params.check()
+    kind = chosen.section(NumericsParams).root
+    architecture = chosen.section(ModelParams, "name", "standardize", "${model.name}")
+    settings = chosen.section(TrainParams)
+    inputs = load(
+        kind,
+        settings,
+        architecture,
         images=TRAIN_IMAGES,
         labels=TRAIN_LABELS,
         class_names=CLASS_NAMES,
         train_indices=TRAIN_INDICES,
         val_indices=VAL_INDICES,
+        seed=settings.seed,
     )
-    _, height, width, channels = data.images.shape
-    model = models.build(
-        chosen.model, (height, width, channels), len(data.class_names), seed=settings.seed
-    )
-    if chosen.model.standardize:
-        models.standardize(model, data.images, data.train_indices)
+    from core.training import architectures
+    from core.training.parallel import distributed
+
+    if architecture.standardize:
+        architectures.standardize(inputs.model, inputs.data.images, inputs.data.train_indices)
+    recipe = {"numerics": kind, "model": architecture.model_dump(), "train": settings.model_dump()}
+    with distributed.joined(process_rank.place(), settings.device) as processes:
+        train(inputs, kind, settings, recipe, processes)
+
+
+def train(
+    inputs: Inputs,
+    kind: str,
+    settings: TrainParams,
+    recipe: Mapping[str, Any],
+    processes: "Processes",
+) -> None:
+    """Train together with other processes; the first one prints and writes.
+
+    Args:
+        inputs: on the CPU.
+        kind: of numerics, `portable` or `fast`.
+        settings: the section `train` of params.yaml.
+        recipe: all parameters, which a checkpoint has to be of.
+        processes: those that train together.
+    """
+    import torch
+
+    from core.training import checkpoints, loop, weights
+    from core.training.parallel.distributed import DistributedWorkers
+
+    data, model, _ = inputs
     loop.check_batches(model, data.images, data.train_indices, settings, processes)
-    model.to(settings.device)
-    data = data.to(settings.device)
+    data, model, _ = inputs.to(settings.device)
 
     for stale in (MODEL, HISTORY):  # a training that fails leaves no older result behind
         if processes.first:
@@ -80,11 +98,11 @@ def train(chosen: Params, processes: "Processes") -> None:
     checkpoint = checkpoints.FileCheckpoint(
         CHECKPOINT,
         checkpoints.identity(
-            chosen.model_dump(),
+            recipe,
             [TRAIN_IMAGES, TRAIN_LABELS, CLASS_NAMES, TRAIN_INDICES, VAL_INDICES],
         ),
     )
-    calls = numerics.calls_at_once(chosen.numerics, settings.threads, settings.shards)
+    calls = numerics.calls_at_once(kind, settings.threads, settings.shards)
     workers = DistributedWorkers(processes, calls, max(1, torch.get_num_threads() // calls))
     run_of_training = loop.Training(model, settings, workers, processes)
 

@@ -6,7 +6,7 @@ one of the packed file. Where files may come from is a knob: `dataset.mirrors`
 in params.yaml.
 
 To add a data set: write its entry in `DATASETS`, its name in `DatasetName` of
-core/pipeline/params.py, and its sources in params.yaml. One in the files of MNIST is a
+core/data/dataset_params.py, and its sources in params.yaml. One in the files of MNIST is a
 call of `mnist_like`, one in those of CIFAR of `cifar_like`; another format
 brings its own `decode`.
 """

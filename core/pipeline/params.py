@@ -1,25 +1,39 @@
-"""Reads params.yaml strictly: every knob known, typed and in range, or an error.
+"""Reads params.yaml strictly: every parameter known, typed and in range, or an error.
 
 DVC writes whatever `-S` is given into the file and notices neither a misspelt
 key nor a wrong type, so each stage checks the whole file before it does
 anything else. All problems are reported at once, each with its place.
 
-`read` hands out only the sections that it is asked for, and a test compares
-what each stage asks for with what dvc.yaml declares: a stage can not depend
-on a knob unnoticed.
+The schema of a section stands in the room that uses it, in a file that is found
+by its name: `core/**/<section>_params.py`, which defines `<Section>Params`
+(test_report_params.py: `TestReportParams`). There a parameter is added, and in
+params.yaml.
+
+A stage depends on the files of the sections that it imports and asks for. Those
+of the others are imported here by name, only to check the file: they can refuse
+a run, but not change what a stage writes, so dvc.yaml does not list them. A test
+compares what each stage asks for with what dvc.yaml declares: no stage depends
+on a parameter unnoticed.
 """
 
 import difflib
+import importlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError, create_model
 
 from core.pipeline import strict_yaml
-from core.pipeline.errors import ParamsError
+from core.pipeline.errors import ParamsError, SetupError
 from core.pipeline.strict_yaml import Document, Location
 
 PARAMS_FILE = Path("params.yaml")
+CORE = Path(__file__).resolve().parents[1]
+ENDING = "_params.py"  # of the file that defines a section
 MOST_PROBLEMS = 20  # in a message: with more it is some other file
 
 # Each description is what an error message gives as expected.
@@ -29,9 +43,10 @@ Pixels = Annotated[
     int, Field(ge=0, lt=2**31, description="an integer from 0 to 2^31 - 1, in pixels")
 ]
 Share = Annotated[float, Field(ge=0, lt=1, description="a number from 0 to below 1")]
+Switch = Annotated[bool, Field(description="true or false")]
 
-# The keys of core.data.datasets.DATASETS.
-DatasetName = Literal["mnist", "fashion_mnist", "kmnist", "cifar10", "cifar100"]
+Schema = TypeVar("Schema", bound=BaseModel)
+Root = TypeVar("Root")
 
 
 class Section(BaseModel):
@@ -39,133 +54,70 @@ class Section(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
+    def disagreements(self, others: "Params") -> dict[Location, str]:
+        """Find parameters that are right by themselves but not with each other.
 
-class DatasetParams(Section):
-    """Which images, and where they may come from."""
+        Args:
+            others: all sections, each of them right by itself.
 
-    name: DatasetName
-    mirrors: dict[
-        str,
-        Annotated[
-            list[Annotated[str, Field(min_length=1, description="a folder or an http(s) address")]],
-            Field(min_length=1, description="a list with at least one folder or address"),
-        ],
-    ] = Field(description="for each data set a list of folders and addresses")
-
-
-class SplitParams(Section):
-    """How the training images are dealt out."""
-
-    seed: Seed
-    val_fraction: float = Field(gt=0, lt=1, description="a number above 0 and below 1")
-    stratify: bool = Field(description="true or false")
-    train_size: Count | None = Field(description="an integer >= 1, or null for all")
+        Returns:
+            For each place below this section what is wrong there, as
+            `expected ..., found ...`; nothing, unless a section has such rules.
+        """
+        return {}
 
 
-class MlpParams(Section):
-    """The hidden layers of the architecture mlp."""
+class Value(RootModel[Root], Generic[Root]):
+    """A parameter at the top of params.yaml, in no section; its value is `root`.
 
-    hidden_sizes: list[Count] = Field(description="a list of integers >= 1")
-    dropout: Share
-
-
-class CnnParams(Section):
-    """The convolutions of the architecture cnn."""
-
-    channels: list[
-        Annotated[
-            list[Count],
-            Field(min_length=1, description="a list with at least one integer >= 1"),
-        ]
-    ] = Field(min_length=1, description="a list with at least one list of integers >= 1")
-    dropout: Share
-
-
-class ModelParams(Section):
-    """Which architecture, and how it is built."""
-
-    name: Literal["logistic_regression", "mlp", "cnn", "resnet18"]
-    standardize: bool = Field(description="true or false")
-    mlp: MlpParams
-    cnn: CnnParams
-
-
-class AugmentParams(Section):
-    """How the images of a batch are changed before a step."""
-
-    shift: Pixels
-    crop: Pixels
-    flip: bool = Field(description="true or false")
-
-
-class TrainParams(Section):
-    """How the model is trained."""
-
-    seed: Seed
-    optimizer: Literal["sgd", "adamw"]
-    lr: float = Field(gt=0, le=1e38, description="a number above 0, at most 1e38")
-    schedule: Literal["constant", "cosine", "one_cycle"]
-    momentum: Share
-    nesterov: bool = Field(description="true or false")
-    weight_decay: float = Field(ge=0, le=1e38, description="a number from 0 to 1e38")
-    epochs: Count
-    batch_size: Count
-    shards: int = Field(ge=1, le=1000, description="an integer from 1 to 1000")
-    label_smoothing: Share
-    augment: AugmentParams
-    patience: Count | None = Field(description="an integer >= 1, or null for never")
-    keep: Literal["last", "best"]
-    threads: Count | None = Field(description="an integer >= 1, or null for one a processor")
-    device: Literal["cpu", "cuda"]
-
-
-class TestReportParams(Section):
-    """What the report on the test set shows."""
-
-    most_wrong: int = Field(ge=1, le=100, description="an integer from 1 to 100")
-
-
-class Params(Section):
-    """The whole of params.yaml."""
-
-    numerics: Literal["portable", "fast"]
-    launcher: str = Field(min_length=1, description="a command, as python or torchrun")
-    dataset: DatasetParams
-    split: SplitParams
-    model: ModelParams
-    train: TrainParams
-    test_report: TestReportParams
-
-
-def read(*keys: str, path: Path = PARAMS_FILE) -> Params:
-    """Check the whole file and return the parts named by `keys`.
-
-    Args:
-        keys: sections (`train`) or single knobs (`train.threads`), as in the
-            `params` of dvc.yaml. Any other attribute of the result is missing.
-        path: the file to read.
-
-    Raises:
-        ParamsError: the file is missing, is not YAML, or any knob in it is
-            unknown, missing, mistyped or out of range.
+    Where it does not take one of a few names, the docstring of its class is what
+    an error message gives as expected.
     """
-    whole = check(path)
-    parts: dict[str, Any] = {}
-    for key in keys:
-        section, _, knob = key.partition(".")
-        value = getattr(whole, section)
-        if knob:
-            known = dict(parts[section]) if section in parts else {}
-            value = type(value).model_construct(**known | {knob: getattr(value, knob)})
-        parts[section] = value
-    return Params.model_construct(**parts)
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+
+@dataclass(frozen=True)
+class Params:
+    """The values of a params.yaml that was checked."""
+
+    whole: Section
+
+    def section(self, schema: type[Schema], *names: str) -> Schema:
+        """Return a section, or some parameters of it.
+
+        Args:
+            schema: of the section.
+            names: of its parameters, as behind the section's name in the `params`
+                of dvc.yaml, `${model.name}` included. Any other attribute of the
+                result is missing. Without names it is the whole section.
+        """
+        section = getattr(self.whole, _section_of(schema))
+        assert isinstance(section, schema)
+        if not names:
+            return section
+        parts = {name: getattr(section, name) for name in map(self._written_out, names)}
+        return schema.model_construct(**parts)
+
+    def model_dump(self) -> dict[str, Any]:
+        """Return all values, as dicts, lists and scalars."""
+        return self.whole.model_dump()
+
+    def _written_out(self, name: str) -> str:
+        return re.sub(
+            r"\$\{(\w+)\.(\w+)\}",
+            lambda key: str(getattr(getattr(self.whole, key[1]), key[2])),
+            name,
+        )
 
 
 def check(path: Path = PARAMS_FILE) -> Params:
     """Read and check the whole file.
 
     Raises:
-        ParamsError: as `read` does.
+        ParamsError: the file is missing, is not YAML, or any parameter in it is
+            unknown, missing, mistyped or out of range.
+        SetupError: as `schemas` does.
     """
     return validate(strict_yaml.load(path), path)
 
@@ -174,22 +126,28 @@ def validate(document: Document, path: Path) -> Params:
     """Check what was read from a file, or was put together from several.
 
     Args:
-        document: with a value for every knob.
-        path: of the file to name and to mend.
+        document: with a value for every parameter.
+        path: of the file to name and to correct.
 
     Raises:
-        ParamsError: any knob is unknown, missing, mistyped or out of range.
+        ParamsError: any parameter is unknown, missing, mistyped or out of range.
+        SetupError: as `schemas` does.
     """
     problems = dict(document.problems)
+    schema = _whole(document.values)
     try:
-        whole = Params.model_validate(document.values)
+        chosen = Params(schema.model_validate(document.values))
     except ValidationError as error:
+        shapes = _Shapes(schema)
         for problem in error.errors(include_url=False):
-            problems.setdefault(problem["loc"], _describe(problem, document))
+            problems.setdefault(problem["loc"], _describe(problem, document, shapes))
     else:
-        problems |= _disagreements(whole)
+        for name, section in chosen.whole:
+            if isinstance(section, Section):
+                found = section.disagreements(chosen)
+                problems |= {(name, *location): what for location, what in found.items()}
     if not problems:
-        return whole
+        return chosen
     count = "a problem" if len(problems) == 1 else f"{len(problems):,} problems"
     lines = [f"{document.name(where)}: {what}" for where, what in problems.items()]
     if len(lines) > MOST_PROBLEMS:
@@ -202,80 +160,104 @@ def validate(document: Document, path: Path) -> Params:
     )
 
 
-def _disagreements(whole: Params) -> dict[Location, str]:
-    """Find knobs that are right by themselves but not with each other."""
-    problems: dict[Location, str] = {}
-    for name in whole.dataset.mirrors:
-        if name not in get_args(DatasetName):
-            problems["dataset", "mirrors", name] = _unknown(name, list(get_args(DatasetName)))
-    if not problems and whole.dataset.name not in whole.dataset.mirrors:
-        problems["dataset", "mirrors"] = (
-            f"expected a list for the data set {whole.dataset.name}, "
-            f"found lists for {', '.join(whole.dataset.mirrors) or 'none'}"
-        )
-    train = whole.train
-    if train.nesterov and (train.optimizer != "sgd" or train.momentum == 0):
-        problems["train", "nesterov"] = (
-            "expected false without sgd and a momentum above 0, "
-            f"found true with {train.optimizer} and {train.momentum:g}"
-        )
-    if train.augment.shift and train.augment.crop:
-        problems["train", "augment", "crop"] = (
-            f"expected 0 beside a shift, found {train.augment.crop}; both move the image"
-        )
-    if train.shards > train.batch_size:
-        problems["train", "shards"] = (
-            f"expected at most train.batch_size = {train.batch_size}, found {train.shards}"
-        )
-    if whole.numerics == "portable" and train.device != "cpu":
-        problems["train", "device"] = (
-            "expected cpu with portable numerics, "
-            f"found {train.device}; set numerics: fast to use a GPU"
-        )
-    return problems
+@cache
+def schemas() -> dict[str, type[BaseModel]]:
+    """Import the schema of each section, found by the name of its file.
+
+    Returns:
+        For each section, in alphabetical order, its schema.
+
+    Raises:
+        SetupError: a file does not define the class that its name promises, or
+            two define the same section.
+    """
+    found: dict[str, type[BaseModel]] = {}
+    for path in sorted(CORE.rglob(f"*{ENDING}"), key=lambda path: path.name):
+        name = path.name.removesuffix(ENDING)
+        file = path.relative_to(CORE.parent)
+        module = importlib.import_module(".".join(file.with_suffix("").parts))
+        class_name = "".join(word.capitalize() for word in name.split("_")) + "Params"
+        schema = getattr(module, class_name, None)
+        if not (isinstance(schema, type) and issubclass(schema, Section | Value)):
+            raise SetupError(
+                f"{file.as_posix()} does not define the section {name} of {PARAMS_FILE}",
+                expected=f"class {class_name}(Section), by the name of the file",
+                found="nothing of that name" if schema is None else repr(schema),
+                todo=f"name it so; only a section's schema may end in {ENDING}",
+            )
+        if name in found:
+            raise SetupError(
+                f"two files define the section {name} of {PARAMS_FILE}",
+                found=f"{file.as_posix()} and {found[name].__module__}",
+                todo="remove one of them",
+            )
+        found[name] = schema
+    return found
 
 
-def _describe(problem: Any, document: Document) -> str:
-    """Say in one line what is wrong by one of pydantic's findings."""
-    location: Location = problem["loc"]
-    if problem["type"] == "extra_forbidden":
-        return _unknown(str(location[-1]), list(_schema(location[:-1])["properties"]))
-    expected = _expected(location)
-    if problem["type"] == "missing":
-        return f"missing from {document.name(location[:-1])}; expected {expected}"
-    found = problem["input"]
-    near = difflib.get_close_matches(found, _choices(location), n=1) if type(found) is str else []
-    hint = f"; did you mean {near[0]}?" if near else ""
-    return f"expected {expected}, found {document.written[location]}{hint}"
-
-
-def _unknown(name: str, known: list[str]) -> str:
+def unknown(name: str, known: Iterable[str]) -> str:
+    """Say that a name is unknown, with the nearest of `known`, or all of them."""
+    known = list(known)
     near = difflib.get_close_matches(name, known, n=1)
     return "unknown; " + (f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}")
 
 
-def _choices(location: Location) -> list[str]:
-    """The names that a knob accepts, or none if it does not take a name."""
-    schema = _schema(location)
-    return [str(choice) for choice in schema.get("enum", [schema.get("const")]) if choice]
+def _section_of(schema: type[BaseModel]) -> str:
+    return schema.__module__.rpartition(".")[2].removesuffix(ENDING.removesuffix(".py"))
 
 
-def _expected(location: Location) -> str:
-    schema = _schema(location)
-    if "properties" in schema:
-        return f"the keys {', '.join(schema['properties'])}"
-    return " or ".join(_choices(location)) or str(schema["description"])
+def _whole(values: Any) -> type[Section]:
+    """Return the schema of the whole file, its sections in the order of the file.
+
+    In this order problems are told; sections that the file lacks come first.
+    """
+    places = {name: place for place, name in enumerate(values)} if type(values) is dict else {}
+    known = schemas()
+    ordered = sorted(known, key=lambda name: places.get(name, -1))
+    fields: dict[str, Any] = {name: (known[name], ...) for name in ordered}
+    return create_model("Params", __base__=Section, **fields)
 
 
-def _schema(location: Location) -> dict[str, Any]:
-    """The part of the JSON schema that describes the section or knob at `location`."""
-    root = Params.model_json_schema()
-    schema: dict[str, Any] = root
-    for part in location:
-        if isinstance(part, int):
-            schema = schema["items"]
-        else:
-            schema = schema.get("properties", {}).get(part) or schema["additionalProperties"]
-        if "$ref" in schema:
-            schema = root["$defs"][schema["$ref"].rsplit("/", 1)[1]]
-    return schema
+class _Shapes:
+    """What each place of the file may hold, by the JSON schema of the whole."""
+
+    def __init__(self, schema: type[Section]) -> None:
+        self.root = schema.model_json_schema()
+
+    def at(self, location: Location) -> dict[str, Any]:
+        """Return the part of the JSON schema that describes a section or a parameter."""
+        shape: dict[str, Any] = self.root
+        for part in location:
+            if isinstance(part, int):
+                shape = shape["items"]
+            else:
+                shape = shape.get("properties", {}).get(part) or shape["additionalProperties"]
+            if "$ref" in shape:
+                shape = self.root["$defs"][shape["$ref"].rsplit("/", 1)[1]]
+        return shape
+
+    def choices(self, location: Location) -> list[str]:
+        """Return the names that a parameter accepts, or none if it does not take a name."""
+        shape = self.at(location)
+        return [str(choice) for choice in shape.get("enum", [shape.get("const")]) if choice]
+
+    def expected(self, location: Location) -> str:
+        """Say what should stand there."""
+        shape = self.at(location)
+        if "properties" in shape:
+            return f"the keys {', '.join(shape['properties'])}" if shape["properties"] else "{}"
+        return " or ".join(self.choices(location)) or str(shape["description"])
+
+
+def _describe(problem: Any, document: Document, shapes: _Shapes) -> str:
+    """Say in one line what is wrong by one of pydantic's findings."""
+    location: Location = problem["loc"]
+    if problem["type"] == "extra_forbidden":
+        return unknown(str(location[-1]), shapes.at(location[:-1])["properties"])
+    expected = shapes.expected(location)
+    if problem["type"] == "missing":
+        return f"missing from {document.name(location[:-1])}; expected {expected}"
+    found, choices = problem["input"], shapes.choices(location)
+    near = difflib.get_close_matches(found, choices, n=1) if type(found) is str else []
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return f"expected {expected}, found {document.written[location]}{hint}"

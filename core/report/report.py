@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 
 from core.data.arrays import Images
-from core.pipeline.params import Params
+from core.data.dataset_params import DatasetParams
+from core.data.split_params import SplitParams
 from core.report import calibration, charts, classification, gallery, pages
 from core.report.calibration import Bin, Coverage
 from core.report.classification import Matrix
@@ -15,6 +16,8 @@ from core.report.gallery import Classified, Shown
 from core.report.results import Measured
 from core.statistics import intervals
 from core.statistics.intervals import Difference
+from core.training.model_params import ModelParams
+from core.training.train_params import TrainParams
 
 SAMPLE_SEED = 0  # of the images that nobody picked
 SHARES = [count / 100 for count in range(51)]  # of the images that are handed over
@@ -91,22 +94,30 @@ def find(tested: Classified, *, count: int) -> Findings:
     )
 
 
-def recipe(chosen: Params) -> dict[str, dict[str, Any]]:
-    """List the knobs that made a model, by section, without those that it does not use.
+def recipe(
+    dataset: DatasetParams, split: SplitParams, model: ModelParams, train: TrainParams, kind: str
+) -> dict[str, dict[str, Any]]:
+    """List the parameters that made a model, by section, without those that it does not use.
 
     How many threads computed is no part of it.
+
+    Args:
+        dataset: of which only the name counts.
+        split: the whole section.
+        model: of which only the architecture `name` counts.
+        train: the whole section.
+        kind: of numerics, `portable` or `fast`.
     """
-    model, train = chosen.model.model_dump(), chosen.train.model_dump()
-    own = model.get(model["name"], {})  # only some architectures have knobs of their own
-    augment = train.pop("augment")
-    del train["threads"]
+    training = train.model_dump()
+    augment = training.pop("augment")
+    del training["threads"]
     return {
-        "Data set": {"name": chosen.dataset.name},
-        "Split": chosen.split.model_dump(),
-        "Model": {"name": model["name"], "standardize": model["standardize"], **own},
-        "Training": train,
+        "Data set": {"name": dataset.name},
+        "Split": split.model_dump(),
+        "Model": {"name": model.name, "standardize": model.standardize, **model.own.model_dump()},
+        "Training": training,
         "Augmentation": augment,
-        "Arithmetic": {"numerics": chosen.numerics},
+        "Arithmetic": {"numerics": kind},
     }
 
 
@@ -115,7 +126,7 @@ def page(
     style: str,
     script: str,
     *,
-    chosen: Params,
+    recipe: dict[str, dict[str, Any]],
     tested: Classified,
     findings: Findings,
     metrics: dict[str, float],
@@ -128,7 +139,7 @@ def page(
         template: of Jinja.
         style: in CSS.
         script: in JavaScript.
-        chosen: the knobs that made the model.
+        recipe: as the function of this name returns it.
         tested: the test set.
         findings: of it.
         metrics: as metrics/test.json holds them.
@@ -138,7 +149,7 @@ def page(
     facts = {
         "style": style,
         "script": script,
-        "recipe": recipe(chosen),
+        "recipe": recipe,
         "names": tested.names,
         "shape": tested.images.shape[1:3],
         "metrics": metrics,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from core.pipeline.params import AugmentParams
+from core.training.train_params import AugmentParams
 
 
 class Draws(NamedTuple):

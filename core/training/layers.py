@@ -5,10 +5,18 @@ least as fast as PyTorch's own.
 """
 
 import math
+from collections import OrderedDict
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+ImageShape = tuple[int, int, int]  # H, W, C
+
+
+def named(**layers: nn.Module) -> nn.Module:
+    """Return a model that runs one layer after the other, each under its name."""
+    return nn.Sequential(OrderedDict(layers))
 
 
 class Normalize(nn.Module):

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from core.pipeline.errors import ParamsError, SetupError, TrainingError
-from core.pipeline.params import TrainParams
 from core.training import augmentation, optimizers, schedules
 from core.training.augmentation import Draws
 from core.training.evaluation import measure, predict
@@ -23,6 +22,7 @@ from core.training.parallel import distributed, workers
 from core.training.parallel.distributed import DistributedShards, Processes
 from core.training.parallel.sharding import Shards
 from core.training.parallel.workers import Workers
+from core.training.train_params import TrainParams
 
 
 class HistoryRow(NamedTuple):

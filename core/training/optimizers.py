@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
 
-from core.pipeline.params import TrainParams
+from core.training.train_params import TrainParams
 
 # D. P. Kingma and J. Ba, "Adam", 2015, section 2: the defaults that they found good.
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8

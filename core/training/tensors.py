@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -15,18 +16,18 @@ from torch import Tensor
 from core.data import arrays
 
 
-class TrainingSet(NamedTuple):
-    """All that a model is trained on and chosen by."""
+class ImageSet(NamedTuple):
+    """Images with their labels, and which of them train and which validate."""
 
     images: Tensor  # uint8 (N, H, W, C); not to be written to
     labels: Tensor  # int64 (N,)
-    train_indices: Tensor  # int64, positions in the images
+    train_indices: Tensor  # int64, positions in the images; none of a test set
     val_indices: Tensor  # int64, likewise
     class_names: list[str]
 
-    def to(self, device: str) -> "TrainingSet":
+    def to(self, device: str) -> "ImageSet":
         """Copy all tensors to a device, unless it is theirs."""
-        return TrainingSet(
+        return ImageSet(
             self.images.to(device),
             self.labels.to(device),
             self.train_indices.to(device),
@@ -35,17 +36,24 @@ class TrainingSet(NamedTuple):
         )
 
 
-def read_training_set(
-    *, images: Path, labels: Path, class_names: Path, train_indices: Path, val_indices: Path
-) -> TrainingSet:
-    """Read the training images and how they were dealt out.
+def read_images(
+    *,
+    images: Path,
+    labels: Path,
+    class_names: Path,
+    train_indices: Path | None = None,
+    val_indices: Path | None = None,
+) -> ImageSet:
+    """Read images and, if the files of a split are given, how they were split.
 
     Raises:
         DataError: as `arrays.read_labelled_images` and `arrays.read_split`.
     """
     pixels, classes, names = arrays.read_labelled_images(images, labels, class_names)
-    train, val = arrays.read_split(train_indices, val_indices, images=len(pixels))
-    return TrainingSet(of(pixels), of(classes), of(train), of(val), names)
+    train = val = np.empty(0, dtype=np.int64)
+    if train_indices and val_indices:
+        train, val = arrays.read_split(train_indices, val_indices, images=len(pixels))
+    return ImageSet(of(pixels), of(classes), of(train), of(val), names)
 
 
 def of(array: NDArray[Any]) -> Tensor:

@@ -30,10 +30,10 @@ from core.data import arrays
 from core.data.datasets import DATASETS, mnist_like
 from core.pipeline import runner
 from core.pipeline.errors import PipelineError
-from core.training import models, weights
+from core.training import architectures, weights
 from stages import download, evaluate, split, train
 from stages import test_report as report
-from tests.support import knobs, measured
+from tests.support import knobs, measured, parameters
 from tests.support.project import ROOT
 from tools.experiments import recipe_files
 
@@ -89,7 +89,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     arrays.write(folder / TRAIN_INDICES, np.arange(30))
     arrays.write(folder / VAL_INDICES, np.arange(30, 40))
     weights.save(folder / MODEL, state("logistic_regression"))
-    shutil.copy(ROOT / "params.yaml", folder)
+    (folder / "params.yaml").write_text(parameters.text(), encoding="utf-8")
     (folder / "stages").mkdir()
     for source in (ROOT / "stages").glob("test_report.*"):
         shutil.copy(source, folder / "stages")
@@ -112,7 +112,7 @@ def state(name: str) -> dict[str, torch.Tensor]:
 
 @functools.cache
 def _state(name: str) -> dict[str, torch.Tensor]:
-    return models.build(knobs.model(name), SHAPE, len(NAMES)).state_dict()
+    return architectures.build(knobs.model(name), SHAPE, len(NAMES)).state_dict()
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -454,7 +454,7 @@ def test_a_model_for_images_of_another_size_is_refused(
     assert re.search(r"expected: .*linear\.weight float32 \(4, 32\)", refused(stage))
 
 
-GOOD = (ROOT / "params.yaml").read_text(encoding="utf-8")
+GOOD = parameters.text()
 
 
 def changed(old: str, new: str) -> str:

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from core.data import arrays
-from core.training import models, weights
+from core.training import architectures, weights
 from stages import test_report as report
-from tests.support import knobs, measured
+from tests.support import knobs, measured, parameters
 from tests.support.project import ROOT
 from tests.tools.compare.test_rendering import BEST, DIVERGED, WORSE, comparison
 from tools.compare import rendering
@@ -157,12 +157,12 @@ def reported(folder: Path, names: list[str]) -> str:
     arrays.write(folder / "data/raw/test_images.npy", images)
     arrays.write(folder / "data/raw/test_labels.npy", np.arange(30) % len(names))
     (folder / "data/raw/classes.json").write_text(json.dumps(names), encoding="utf-8")
-    model = models.build(knobs.model("logistic_regression"), shape, len(names))
+    model = architectures.build(knobs.model("logistic_regression"), shape, len(names))
     weights.save(folder / "models/model.pt", model.state_dict())
     (folder / "stages").mkdir(exist_ok=True)
     for source in (ROOT / "stages").glob("test_report.*"):
         shutil.copy(source, folder / "stages")
-    shutil.copy(ROOT / "params.yaml", folder)
+    (folder / "params.yaml").write_text(parameters.text(), encoding="utf-8")
     measured.write(folder)
     report.main()
     return (folder / "reports/test_report.html").read_text(encoding="utf-8")

@@ -16,13 +16,18 @@ from PIL import Image
 from playwright.sync_api import Page
 
 from core.data import idx
-from core.pipeline import files, params
+from core.data.dataset_params import DatasetParams
+from core.data.split_params import SplitParams
+from core.pipeline import files
 from core.report import pictures, report
 from core.report.gallery import Classified
 from core.report.report import Validation
 from core.report.results import Measured
+from core.training.model_params import ModelParams
+from core.training.numerics_params import NumericsParams
+from core.training.train_params import TrainParams
 from stages import test_report as stage
-from tests.support import browser
+from tests.support import browser, parameters
 from tests.support.project import MIRROR, ROOT
 
 HISTORY = [
@@ -39,16 +44,19 @@ def validation(correct: int = 8099, images: int = 10_000) -> Validation:
 
 def page(tested: Classified, validation: Validation, *, linear: bool = True) -> str:
     """Write the page of a test set as the stage does."""
-    chosen = params.read(
-        *("numerics", "dataset.name", "split", "model", "train", "test_report"),
-        path=ROOT / "params.yaml",
-    )
+    chosen = parameters.checked()
     findings = report.find(tested, count=20)
     shape = tested.images.shape[1:]
     weight = np.random.default_rng(0).normal(size=(len(tested.names), *shape)).astype(np.float32)
     return report.page(
         *((ROOT / path).read_text("utf-8") for path in (stage.TEMPLATE, stage.STYLE, stage.SCRIPT)),
-        chosen=chosen,
+        recipe=report.recipe(
+            chosen.section(DatasetParams),
+            chosen.section(SplitParams),
+            chosen.section(ModelParams),
+            chosen.section(TrainParams),
+            chosen.section(NumericsParams).root,
+        ),
         tested=tested,
         findings=findings,
         metrics=stage.test_metrics(tested, 1.0819, findings, validation),

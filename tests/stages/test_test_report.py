@@ -26,9 +26,9 @@ from ruamel.yaml import YAML
 from core.data import arrays
 from core.pipeline.errors import DataError, ModelError
 from core.statistics import intervals
-from core.training import models, weights
+from core.training import architectures, weights
 from stages import test_report as stage
-from tests.support import knobs, measured
+from tests.support import knobs, measured, parameters
 
 ROOT = Path(__file__).resolve().parents[2]
 OUTPUTS = [
@@ -101,7 +101,7 @@ def lay_out(folder: Path, outcome: list[tuple[int, int, int]]) -> None:
     """Put code, parameters, earlier results, a test set and a model into `folder`."""
     for part in ("core", "stages"):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "params.yaml", folder)
+    (folder / "params.yaml").write_text(parameters.text(), encoding="utf-8")
     measured.write(folder)
     seen = [seen for _, seen, count in outcome for _ in range(count)]
     labels = [label for label, _, count in outcome for _ in range(count)]
@@ -110,7 +110,7 @@ def lay_out(folder: Path, outcome: list[tuple[int, int, int]]) -> None:
     arrays.write(folder / "data/raw/test_images.npy", images.reshape(-1, *SHAPE))
     arrays.write(folder / "data/raw/test_labels.npy", np.array(labels, dtype=np.int64))
     (folder / "data/raw/classes.json").write_text(json.dumps(NAMES), encoding="utf-8")
-    model = models.build(knobs.model("logistic_regression"), SHAPE, len(NAMES))
+    model = architectures.build(knobs.model("logistic_regression"), SHAPE, len(NAMES))
     weight = torch.zeros(len(NAMES), 64)
     weight[range(len(NAMES)), range(len(NAMES))] = LIT
     with torch.no_grad():
@@ -353,7 +353,7 @@ def test_a_model_without_a_finite_loss_is_an_error_and_nothing_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lay_out(tmp_path, OUTCOME)
-    model = models.build(knobs.model("logistic_regression"), SHAPE, len(NAMES))
+    model = architectures.build(knobs.model("logistic_regression"), SHAPE, len(NAMES))
     for parameter in model.parameters():
         torch.nn.init.constant_(parameter, torch.finfo(torch.float32).max)
     weights.save(tmp_path / "models/model.pt", model.state_dict())

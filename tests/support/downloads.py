@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
+from tests.support import parameters
+
 ROOT = Path(__file__).resolve().parents[2]
 AS_MODULE = ["-m", "stages.download"]
 FASHION = Path("/usr/share/datasets/fashion-mnist")
@@ -25,7 +27,7 @@ def copy_code(folder: Path) -> Path:
     """Copy the code and params.yaml, without data, and return the folder."""
     for name in ("core", "stages"):
         shutil.copytree(ROOT / name, folder / name)
-    shutil.copy(ROOT / "params.yaml", folder)
+    (folder / "params.yaml").write_text(parameters.text(), encoding="utf-8")
     return folder
 
 

@@ -1,15 +1,16 @@
-"""The sections of params.yaml as it is committed, and others that differ in a few knobs."""
+"""Sections of params.yaml as the tests run with them, and others that differ in a few knobs."""
 
 from typing import Any, TypeVar
 
-from core.pipeline import params
-from core.pipeline.params import ModelParams, Section, TrainParams
-from tests.support.project import ROOT
+from core.pipeline.params import Section
+from core.training.model_params import ModelParams
+from core.training.train_params import TrainParams
+from tests.support import parameters
 
 Sections = TypeVar("Sections", bound=Section)
 
-MODEL = params.check(ROOT / "params.yaml").model
-TRAIN = params.check(ROOT / "params.yaml").train
+MODEL = parameters.checked().section(ModelParams)
+TRAIN = parameters.checked().section(TrainParams)
 
 
 def changed(section: Sections, **knobs: Any) -> Sections:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.support import quick_python
+from tests.support import parameters, quick_python
 
 ROOT = Path(__file__).resolve().parents[2]
 MIRROR = Path("data/mirror/mnist")
@@ -74,7 +74,10 @@ class Project:
 
 
 def copy_project(folder: Path) -> Project:
-    """Copy every file that git tracks or would track, and commit them."""
+    """Copy every file that git tracks or would track, and commit them.
+
+    The copy's params.yaml has the values of the tests.
+    """
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
         cwd=ROOT,
@@ -86,6 +89,7 @@ def copy_project(folder: Path) -> Project:
         if (ROOT / name).exists():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
+    (folder / "params.yaml").write_text(parameters.text(), encoding="utf-8")
     project = Project(folder)
     project.must("git", "init", "--quiet", "--initial-branch=main")
     project.must("git", "config", "user.name", "Test")
@@ -98,7 +102,7 @@ def make_tiny(project: Project) -> Project:
     """Give a copy a data set of its own: the first few hundred images of MNIST.
 
     What this takes is what any new data set takes: an entry in
-    core/data/datasets.py, a name in core/pipeline/params.py, sources in params.yaml.
+    core/data/datasets.py, a name in core/data/dataset_params.py, sources in params.yaml.
     """
     cut = {
         "train-images-idx3-ubyte": (16, TINY_TRAIN, 784),
@@ -131,7 +135,7 @@ def make_tiny(project: Project) -> Project:
         "    ),\n",
     )
     project.replace(
-        "core/pipeline/params.py", "DatasetName = Literal[", 'DatasetName = Literal["tiny", '
+        "core/data/dataset_params.py", "DatasetName = Literal[", 'DatasetName = Literal["tiny", '
     )
     project.replace("params.yaml", "name: mnist", "name: tiny")
     project.replace("params.yaml", "  mirrors:\n", "  mirrors:\n    tiny: [data/mirror/tiny]\n")

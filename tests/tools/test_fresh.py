@@ -58,8 +58,8 @@ def add_dependency(project: Project) -> None:
     (project.folder / "core/extra.py").write_text("")
     project.replace(
         "dvc.yaml",
-        "      - core/data/splitting.py\n",
-        "      - core/extra.py\n      - core/data/splitting.py\n",
+        "    - core/data/splitting.py\n",
+        "    - core/extra.py\n    - core/data/splitting.py\n",
     )
 
 
@@ -79,6 +79,7 @@ def other_model(project: Project) -> None:
 
 
 ALL = ["download", "split", "train", "evaluate", "test_report"]
+MODEL = ALL[2:]  # the stages that build it
 
 
 def both(knob: str) -> set[tuple[str, str]]:
@@ -122,6 +123,28 @@ KINDS: dict[str, tuple[Callable[[Project], None], set[tuple[str, str]]]] = {
         replace("params.yaml", "  device: cpu", "  device: cuda"),
         {("train", "train.device"), ("evaluate", "train.device"), ("test_report", "train.device")},
     ),
+    "another architecture": (
+        replace("params.yaml", "  name: logistic_regression", "  name: mlp"),
+        {
+            (stage, what)
+            for stage in MODEL
+            for what in (
+                "core/training/models/mlp.py",
+                "model.name",
+                "model.mlp.hidden_sizes",
+                "model.mlp.dropout",
+            )
+        },
+    ),
+    "a parameter of another architecture": (
+        replace("params.yaml", "    dropout: 0.2", "    dropout: 0.3"),
+        set(),
+    ),
+    "a line of the architecture": (
+        append("core/training/models/logistic_regression.py", "# a\n"),
+        {(stage, "core/training/models/logistic_regression.py") for stage in MODEL},
+    ),
+    "a line of another architecture": (append("core/training/models/mlp.py", "# a\n"), set()),
     "an item of a list": (
         replace("params.yaml", "tiny: [data/mirror/tiny]", "tiny: [data/mirror/tiny, data]"),
         {("download", "dataset.mirrors.tiny")},
@@ -131,21 +154,21 @@ KINDS: dict[str, tuple[Callable[[Project], None], set[tuple[str, str]]]] = {
         {("split", "cmd")},
     ),
     "a dependency more": (add_dependency, {("split", "core/extra.py")}),
-    "a dependency less": (replace("dvc.yaml", "      - core/data/splitting.py\n", ""), set()),
+    "a dependency less": (replace("dvc.yaml", "    - core/data/splitting.py\n", ""), set()),
     "a parameter more": (
         replace(
             "dvc.yaml",
-            "    params:\n      - split\n",
-            "    params:\n      - split\n      - numerics\n",
+            "    params:\n    - split\n",
+            "    params:\n    - split\n    - numerics\n",
         ),
         {("split", "numerics")},
     ),
-    "a parameter less": (replace("dvc.yaml", "      - test_report\n", ""), set()),
+    "a parameter less": (replace("dvc.yaml", "    - test_report\n", ""), set()),
     "an output more": (
         replace(
             "dvc.yaml",
-            "      - reports/test_report.html\n",
-            "      - reports/other.html\n      - reports/test_report.html\n",
+            "    - reports/test_report.html\n",
+            "    - reports/other.html\n    - reports/test_report.html\n",
         ),
         {("test_report", "reports/other.html")},
     ),
@@ -239,7 +262,7 @@ def test_line_ends_that_git_converts_do_not_belong_to_the_commit(
         (append("dvc.lock", "]\n"), "dvc.lock of the working tree cannot be read"),
         (append("params.yaml", "]\n"), "params.yaml of the working tree cannot be read"),
         (remove("dvc.yaml"), "the working tree has no pipeline"),
-        (replace("dvc.yaml", "      - core/data/idx.py\n", "      - core/\n"), "core/  is not in"),
+        (replace("dvc.yaml", "    - core/data/idx.py\n", "    - core/\n"), "core/  is not in"),
     ],
 )
 def test_what_it_cannot_judge_it_does_not_judge(

@@ -17,6 +17,8 @@ from typing import Any
 from core.pipeline import params, strict_yaml
 from core.pipeline.errors import ParamsError
 from core.pipeline.params import Params
+from core.training.numerics_params import NumericsParams
+from core.training.train_params import TrainParams
 from tools.experiments import recipe_files
 
 SEED = "train.seed"  # the parameter in which the runs of one recipe differ
@@ -102,14 +104,15 @@ def plan(
         known_as = start | {key: lookup(key, chosen.model_dump()) for key in keys}
         parts = {key: short.get(key, "") + written(value) for key, value in known_as.items()}
         recipe = "-".join(part for key, part in parts.items() if key != SEED)
+        kind, train = chosen.section(NumericsParams).root, chosen.section(TrainParams)
         experiment = Experiment(
             name="-".join(parts.values()),
             recipe=recipe or "as-it-is",
             settings={key: value for key, value in known_as.items() if key != SEED},
-            seed=chosen.train.seed,
-            numerics=chosen.numerics,
-            processors=_processors(chosen),
-            device=chosen.train.device,
+            seed=train.seed,
+            numerics=kind,
+            processors=_processors(kind, train),
+            device=train.device,
             params=changed,
         )
         known = experiments.setdefault(experiment.name, experiment)
@@ -140,14 +143,13 @@ def _choices(setting: str, values: Any) -> list[str]:
         ) from error
 
 
-def _processors(chosen: Params) -> int | None:
-    """Return how many processors a training can use at once."""
-    if chosen.train.device != "cpu":
+def _processors(kind: str, train: TrainParams) -> int | None:
+    """Return how many processors a training can use at once, with a kind of numerics."""
+    if train.device != "cpu":
         return None
-    threads = chosen.train.threads
-    if chosen.numerics == "portable":
-        return min(chosen.train.shards, threads or chosen.train.shards)
-    return threads
+    if kind == "portable":
+        return min(train.shards, train.threads or train.shards)
+    return train.threads
 
 
 def _changed(text: bytes, overrides: Sequence[str]) -> tuple[bytes, Params]:

@@ -6,6 +6,7 @@ been edited since. Neither data nor metrics are needed.
 
 import argparse
 import hashlib
+import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,8 +21,9 @@ from ruamel.yaml.error import YAMLError
 from core.data import datasets
 from core.pipeline import provenance, strict_yaml
 from core.pipeline.errors import ModelError
-from core.pipeline.params import PARAMS_FILE, ModelParams
-from core.training import numerics
+from core.pipeline.params import PARAMS_FILE
+from core.training import model_params, numerics
+from core.training.model_params import ModelParams
 from tools.predict.preparation import PREPROCESSING, Preprocessing
 from tools.repository import freshness
 
@@ -97,7 +99,7 @@ def load(revision: str | None) -> LoadedModel:
                 f"the model of {revision} does not fit the current code",
                 expected=error.details["expected"],
                 found=error.details["found"],
-                where="core/training/models.py",
+                where=f"core/training/models/{locked.settings.name}.py",
                 todo=f"use the code that it was trained with: git worktree add ../then {revision}",
             ) from error
 
@@ -108,9 +110,12 @@ def edits() -> list[str]:
         return []
     trained = read_lock(LOCK.read_bytes(), str(LOCK)).chosen
     current = _model_parameters(strict_yaml.load(PARAMS_FILE).values)
+    names = dict.fromkeys([*trained, *current])
+    if trained.get("model.name") != current.get("model.name"):  # which says it all
+        names = {name: None for name in names if not re.match(r"model\.\w+\.", name)}
     return [
         f"{name}: {trained.get(name)} → {current.get(name)}"
-        for name in dict.fromkeys([*trained, *current])
+        for name in names
         if trained.get(name) != current.get(name)
     ]
 
@@ -127,18 +132,21 @@ def read_lock(content: bytes, where: str) -> LockedModel:
     """
     try:
         stages = YAML(typ="safe").load(content.decode("utf-8"))["stages"]
-        parameters = {
-            key: value
-            for stage in ("download", "train")
-            for key, value in stages[stage]["params"][PARAMS_FILE.name].items()
-        }
+        parameters: dict[str, Any] = {}
+        for stage in ("download", "train"):
+            for key, value in stages[stage]["params"][PARAMS_FILE.name].items():
+                *sections, last = key.split(".")  # model.mlp, or the whole of model
+                inner = parameters
+                for section in sections:
+                    inner = inner.setdefault(section, {})
+                inner[last] = value
         dataset = parameters["dataset"]["name"]
         if dataset not in PREPROCESSING:
             raise ValueError(f"the data set {dataset} is unknown")
         (md5,) = (out["md5"] for out in stages["train"]["outs"] if out["path"] == MODEL.as_posix())
         return LockedModel(
             dataset,
-            ModelParams.model_validate(parameters["model"]),
+            model_params.recorded(parameters["model"]),
             parameters["numerics"],
             parameters["train"]["threads"],
             md5,
@@ -161,11 +169,14 @@ def read_lock(content: bytes, where: str) -> LockedModel:
 
 
 def _model_parameters(values: Any) -> dict[str, Any]:
-    """Return the parameters that a model depends on."""
+    """Return the parameters that a model depends on; of the architectures only its own."""
+    every = dict(freshness.leaves(values))
+    own = f"model.{every.get('model.name')}."
     return {
         name: value
-        for name, value in freshness.leaves(values)
-        if name == "dataset.name" or name.partition(".")[0] in ("numerics", "model", "train")
+        for name, value in every.items()
+        if name in ("numerics", "dataset.name", "model.name", "model.standardize")
+        or name.startswith(("train.", own))
     }
 
 
@@ -234,11 +245,11 @@ def _read_model(revision: str, md5: str) -> bytes:
 
 def _built(locked: LockedModel, path: Path) -> LoadedModel:
     numerics.pin(locked.numerics, locked.threads)
-    from core.training import models, weights
+    from core.training import architectures, weights
 
     preprocessing = PREPROCESSING[locked.dataset]
     class_names = datasets.DATASETS[locked.dataset].classes
-    network = models.build(locked.settings, preprocessing.shape, len(class_names))
+    network = architectures.build(locked.settings, preprocessing.shape, len(class_names))
     weights.load_into(network, path, name=locked.settings.name)
     return LoadedModel(locked.settings.name, locked.dataset, class_names, preprocessing, network)
 

@@ -8,6 +8,7 @@ of the stage before it.
 """
 
 import hashlib
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -17,8 +18,6 @@ from tools.repository.snapshots import Snapshot
 LOCK = "dvc.lock"
 PIPELINE = "dvc.yaml"
 PARAMS = "params.yaml"
-
-LAUNCHER = "${launcher}"  # the one parameter that dvc.yaml uses in a command
 
 # Keys that a stage may have. Others (foreach, wdir, frozen, ...) need rules of DVC
 # that are not implemented here.
@@ -109,10 +108,7 @@ def pipeline(snapshot: Snapshot) -> dict[str, Stage]:
     unknown = {
         f"{name}.{key}" for name, stage in stages.items() for key in set(stage) - SUPPORTED
     } | ({"vars"} & set(content))
-    parameters = snapshot.yaml(PARAMS)
-    launcher = parameters.get("launcher") if isinstance(parameters, dict) else None
-    for stage in stages.values():
-        stage["cmd"] = str(stage.get("cmd")).replace(LAUNCHER, str(launcher))
+    stages = _written_out(stages, dict(leaves(snapshot.yaml(PARAMS))))
     if unknown or "${" in str(stages):
         raise SetupError(
             f"{PIPELINE} of {snapshot.name} uses features that this check does not support",
@@ -138,6 +134,25 @@ def locked(snapshot: Snapshot) -> dict[str, Any]:
     return stages
 
 
+def _written_out(value: Any, knobs: dict[str, Any]) -> Any:
+    """Put the parameters into each `${model.name}` of dvc.yaml, as DVC does.
+
+    A text in which one is not known, or no name or number, stays as it is.
+    """
+    if isinstance(value, dict):
+        return {key: _written_out(item, knobs) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_written_out(item, knobs) for item in value]
+    if not isinstance(value, str):
+        return value
+
+    def written(key: re.Match[str]) -> str:
+        knob = knobs.get(key[1])
+        return str(knob) if type(knob) in (str, int) else key[0]
+
+    return re.sub(r"\$\{([\w.]+)\}", written, value)
+
+
 def _stage(stage: dict[str, Any]) -> Stage:
     params: dict[str, list[str]] = {}
     for entry in stage.get("params", []):
@@ -145,7 +160,7 @@ def _stage(stage: dict[str, Any]) -> Stage:
             params.setdefault(file, []).extend(keys or [])
     outs = [_named(entry) for kind in ("outs", "metrics", "plots") for entry in stage.get(kind, [])]
     return Stage(
-        stage["cmd"],
+        str(stage.get("cmd")),
         [_named(entry)[0] for entry in stage.get("deps", [])],
         params,
         [path for path, _ in outs],

@@ -13,6 +13,7 @@ import pytest
 import torchvision
 
 from core.data import class_names
+from core.data.dataset_params import DatasetParams
 from core.data.datasets import DATASETS, Arrays, Dataset, cifar_like, mnist_like
 from core.pipeline import params
 from core.pipeline.errors import DataError
@@ -22,12 +23,12 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_params_accepts_exactly_the_data_sets_there_are() -> None:
-    annotation = params.DatasetParams.model_fields["name"].annotation
+    annotation = DatasetParams.model_fields["name"].annotation
     assert set(get_args(annotation)) == set(DATASETS)
 
 
 def test_params_yaml_names_sources_for_exactly_the_data_sets_there_are() -> None:
-    assert set(params.check(ROOT / "params.yaml").dataset.mirrors) == set(DATASETS)
+    assert set(params.check(ROOT / "params.yaml").section(DatasetParams).mirrors) == set(DATASETS)
 
 
 @pytest.mark.parametrize("name", DATASETS)

@@ -1,23 +1,36 @@
 """params.yaml is read strictly: right values, or one error that names every problem."""
 
 import contextlib
+import json
 import os
-from collections.abc import Callable
+import re
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel
 from ruamel.yaml import YAML
 
+from core.data.split_params import SplitParams
 from core.pipeline import params
 from core.pipeline.errors import ParamsError
 from core.pipeline.params import Params
+from core.report import test_report_params
+from core.training.model_params import ModelParams, architectures
+from core.training.numerics_params import NumericsParams
+from core.training.train_params import TrainParams
+from tests.support import parameters
+from tests.support.project import ROOT, Project
 
-COMMITTED = Path(__file__).parents[3] / "params.yaml"
+COMMITTED = ROOT / "params.yaml"
+Values = dict[str, Any]
 
-# The number of each line is asserted below.
+# The number of each line is asserted below. What params.yaml has beside this is
+# added by `completed`, so that a new parameter changes none of these numbers.
 VALID = """\
 numerics: fast
 dataset:
@@ -69,17 +82,72 @@ launcher: python
 Check = Callable[[str | bytes], Params]
 
 
+def additions(values: Values, known: Values, name: str = "") -> Iterator[tuple[str, Values]]:
+    """Yield for each section what VALID lacks in it, innermost first."""
+    lacking = {key: value for key, value in values.items() if key not in known}
+    for key, value in values.items():
+        if isinstance(value, dict) and isinstance(known.get(key), dict) and key != "mirrors":
+            yield from additions(value, known[key], f"{name}.{key}" if name else key)
+    if lacking:
+        yield name, lacking
+
+
+ADDITIONS = list(
+    additions(parameters.checked().model_dump(), YAML(typ="safe", pure=True).load(VALID))
+)
+
+
+def completed(text: str) -> tuple[str, list[int]]:
+    """Add what VALID lacks, at the head of each section that is there, and say to which lines."""
+    lines = text.split("\n")
+    added: list[int] = []
+    for name, values in ADDITIONS:
+        depth = name.count(".")
+        head = "  " * depth + name.rpartition(".")[2] + ":" if name else ""
+        if name and lines.count(head) != 1:
+            continue
+        place = lines.index(head) + 1 if name else 0
+        indent = "  " * (depth + 1) if name else ""
+        new = [f"{indent}{key}: {json.dumps(value)}" for key, value in values.items()]
+        added = [line + len(new) if line > place else line for line in added]
+        added += range(place + 1, place + 1 + len(new))
+        lines[place:place] = new
+    return "\n".join(lines), added
+
+
 @pytest.fixture
 def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
-    """Check the given content as the params.yaml of the working directory."""
+    """Check the given text, completed, as the params.yaml of the working directory.
+
+    An error names the lines of the text as it was given. Bytes are checked as they are.
+    """
     monkeypatch.chdir(tmp_path)
 
     def write_and_check(content: str | bytes) -> Params:
-        data = content if isinstance(content, bytes) else content.encode()
-        Path("params.yaml").write_bytes(data)
-        return params.check()
+        if isinstance(content, bytes):
+            Path("params.yaml").write_bytes(content)
+            return params.check()
+        text, added = completed(content)
+        Path("params.yaml").write_bytes(text.encode())
+
+        def given(line: re.Match[str]) -> str:
+            return f"line {int(line[1]) - sum(each < int(line[1]) for each in added)}"
+
+        try:
+            return params.check()
+        except ParamsError as error:
+            details = {
+                key: re.sub(r"\bline (\d+)", given, value) for key, value in error.details.items()
+            }
+            todo = details.pop("next")
+            raise ParamsError(error.what, todo=todo, **details) from None
 
     return write_and_check
+
+
+def keys(section: type[BaseModel]) -> str:
+    """The keys of a section, as an error lists them."""
+    return ", ".join(section.model_fields)
 
 
 def changed(old: str, new: str) -> str:
@@ -87,12 +155,21 @@ def changed(old: str, new: str) -> str:
     return VALID.replace(old, new)
 
 
+def test_what_valid_lacks_is_added_and_lines_are_counted_without_it() -> None:
+    text, added = completed(VALID)
+
+    assert {"  logistic_regression: {}", "  resnet18: {}"} <= set(text.split("\n"))
+    assert [line for number, line in enumerate(text.split("\n"), 1) if number not in added] == (
+        VALID.split("\n")
+    )
+
+
 def test_the_committed_file_holds_what_a_yaml_library_reads_in_it() -> None:
     assert params.check(COMMITTED).model_dump() == YAML(typ="safe", pure=True).load(COMMITTED)
 
 
 def test_every_value_of_a_valid_file_is_read_with_its_type(check: Check) -> None:
-    assert check(VALID).model_dump() == {
+    expected: Values = {
         "numerics": "fast",
         "launcher": "python",
         "dataset": {"name": "mnist", "mirrors": {"mnist": ["data/mirror/mnist"]}},
@@ -123,6 +200,13 @@ def test_every_value_of_a_valid_file_is_read_with_its_type(check: Check) -> None
         },
         "test_report": {"most_wrong": 20},
     }
+    for name, values in ADDITIONS:
+        section = expected
+        for part in filter(None, name.split(".")):
+            section = section[part]
+        section |= values
+
+    assert check(VALID).model_dump() == expected
 
 
 @pytest.mark.parametrize(
@@ -130,7 +214,7 @@ def test_every_value_of_a_valid_file_is_read_with_its_type(check: Check) -> None
     [("1e-3", 0.001), ("1e-05", 0.00001), ("1.5E+1", 15.0), (".5", 0.5), ("1", 1.0), ("+2", 2.0)],
 )
 def test_a_number_may_be_written_in_any_usual_way(check: Check, written: str, lr: float) -> None:
-    read = check(changed("lr: 0.1", f"lr: {written}")).train.lr
+    read = check(changed("lr: 0.1", f"lr: {written}")).section(TrainParams).lr
 
     assert (read, type(read)) == (lr, float)
 
@@ -177,8 +261,8 @@ NO_NAME = "a key must be a name; put it in quotes if it is one"
         ("standardize: true", "standardize: 1", "model.standardize", 14, 3,
          "expected true or false, found 1"),
         ("name: logistic_regression", "name: resnet", "model.name", 13, 3,
-         "expected logistic_regression or mlp or cnn or resnet18, found resnet; "
-         "did you mean resnet18?"),
+         f"expected {' or '.join(architectures())}, found resnet; did you mean resnet18?"),
+        ("  mlp:\n", "  mpl: {}\n  mlp:\n", "model.mpl", 15, 3, "unknown; did you mean mlp?"),
         ("[512, 256]", "512", "model.mlp.hidden_sizes", 16, 5,
          "expected a list of integers >= 1, found 512"),
         ("[512, 256]", "[512, 1.5]", "model.mlp.hidden_sizes.1", 16, 25, f"{INTEGER} 1.5"),
@@ -241,11 +325,10 @@ NO_NAME = "a key must be a name; put it in quotes if it is one"
         ("\n    mnist:\n      - data/mirror/mnist", " {}", "dataset.mirrors", 4, 3,
          "expected a list for the data set mnist, found lists for none"),
         ("\ntest_report:\n  most_wrong: 20", "\ntest_report: 3", "test_report", 43, 1,
-         "expected the keys most_wrong, found 3"),
+         f"expected the keys {keys(test_report_params.TestReportParams)}, found 3"),
         ("lr: 0.1", "lr: 0.1\n  lrr: 1", "train.lrr", 27, 3, "unknown; did you mean lr?"),
         ("lr: 0.1", "lr: 0.1\n  zzz: 1", "train.zzz", 27, 3,
-         "unknown; known are seed, optimizer, lr, schedule, momentum, nesterov, weight_decay, "
-         "epochs, batch_size, shards, label_smoothing, augment, patience, keep, threads, device"),
+         f"unknown; known are {keys(TrainParams)}"),
         ("lr: 0.1", "lr: 0.1\n  lr: 0.1", "train.lr", 26, 3,
          "stands twice, here and on line 27"),
         ("lr: 0.1", "lr: 0.1\n  1: 2", "train.1", 27, 3, NO_NAME),
@@ -300,19 +383,20 @@ def test_all_problems_are_reported_at_once(check: Check) -> None:
 
 def test_of_a_thousand_problems_the_first_are_told_and_none_at_length(check: Check) -> None:
     content = f"{'k' * 1000}: 1\n" + "".join(f"key{number}: 1\n" for number in range(999))
+    count = 1000 + len(params.schemas())  # all sections are missing
 
-    with pytest.raises(ParamsError, match="has 1,007 problems") as caught:  # six sections miss
+    with pytest.raises(ParamsError, match=f"has {count:,} problems") as caught:
         check(content)
 
     told = caught.value.details["found"].split("\n")
-    assert told[-1] == "and 987 more"
+    assert told[-1] == f"and {count - 20:,} more"
     assert len(told) == 21
     assert max(map(len, told)) < 200
 
 
 def test_a_gpu_is_refused_with_portable_numerics(check: Check) -> None:
     content = changed("device: cpu", "device: cuda")
-    assert check(content).train.device == "cuda"  # with fast numerics
+    assert check(content).section(TrainParams).device == "cuda"  # with fast numerics
     with pytest.raises(
         ParamsError, match="expected cpu with portable numerics, found cuda; set numerics: fast"
     ):
@@ -323,8 +407,8 @@ def test_several_threads_are_accepted_with_both_numerics(check: Check) -> None:
     # With portable numerics they compute shards side by side, which changes no bit.
     content = changed("threads: null", "threads: 4")
 
-    assert check(content).train.threads == 4
-    assert check(content.replace("fast", "portable")).train.threads == 4
+    assert check(content).section(TrainParams).threads == 4
+    assert check(content.replace("fast", "portable")).section(TrainParams).threads == 4
 
 
 @pytest.mark.parametrize(
@@ -338,8 +422,7 @@ def test_a_file_without_sections_is_told_which_to_have(
         check(content)
 
     assert caught.value.details["found"] == (
-        "the file: expected the keys numerics, launcher, dataset, split, model, train, "
-        f"test_report, found {found}"
+        f"the file: expected the keys {', '.join(params.schemas())}, found {found}"
     )
 
 
@@ -370,16 +453,18 @@ def test_lists_nested_without_end_are_refused(check: Check) -> None:
 
 
 def test_a_byte_order_mark_and_windows_line_ends_change_nothing(check: Check) -> None:
-    plain = check(VALID)
+    plain = check(VALID).model_dump()
+    whole = completed(VALID)[0].encode()
 
-    assert check(b"\xef\xbb\xbf" + VALID.encode()) == plain
-    assert check(VALID.replace("\n", "\r\n")) == plain
+    assert check(b"\xef\xbb\xbf" + whole).model_dump() == plain
+    assert check(whole.replace(b"\n", b"\r\n")).model_dump() == plain
 
 
 def test_an_alias_of_a_value_stands_for_the_value(check: Check) -> None:
     content = changed("seed: 1", "seed: &seed 7").replace("seed: 2", "seed: *seed")
 
-    assert (check(content).split.seed, check(content).train.seed) == (7, 7)
+    chosen = check(content)
+    assert (chosen.section(SplitParams).seed, chosen.section(TrainParams).seed) == (7, 7)
 
 
 def test_an_alias_of_a_section_is_refused_even_inside_itself(check: Check) -> None:
@@ -419,7 +504,7 @@ def test_a_file_of_ten_megabytes_is_refused_unparsed(check: Check) -> None:
         check(VALID + "#" * 10_000_000)
 
     assert caught.value.details["expected"] == "at most 100,000 bytes"
-    assert caught.value.details["found"] == f"{10_000_000 + len(VALID):,} bytes"
+    assert caught.value.details["found"] == f"{10_000_000 + len(WHOLE):,} bytes"
 
 
 def test_a_missing_file_is_told_with_the_folder(
@@ -451,54 +536,84 @@ def test_a_file_that_may_not_be_read_is_told(check: Check) -> None:
         params.check()
 
 
-def test_only_the_sections_that_were_asked_for_can_be_read(check: Check) -> None:
-    check(VALID)
+def test_a_section_is_read_whole_or_only_the_parameters_that_were_asked_for(check: Check) -> None:
+    chosen = check(VALID)
 
-    asked = params.read("train", "numerics")
-
-    assert asked.train.batch_size == 100
-    assert asked.numerics == "fast"
-    for section in ("dataset", "split", "model", "test_report"):
-        with pytest.raises(AttributeError, match=section):
-            getattr(asked, section)
-
-
-def test_only_the_knobs_that_were_asked_for_can_be_read(check: Check) -> None:
-    check(VALID)
-
-    asked = params.read("train.lr", "split.seed", "train.keep")
-
-    assert (asked.train.lr, asked.train.keep, asked.split.seed) == (0.1, "last", 1)
-    for section, knob in (
-        (asked.train, "seed"),
-        (asked.train, "epochs"),
-        (asked.split, "stratify"),
-    ):
-        with pytest.raises(AttributeError, match=knob):
-            getattr(section, knob)
+    assert chosen.section(NumericsParams).root == "fast"
+    assert chosen.section(TrainParams).batch_size == 100
+    some = chosen.section(TrainParams, "lr", "keep")
+    assert (some.lr, some.keep) == (0.1, "last")
+    for name in ("seed", "epochs"):
+        with pytest.raises(AttributeError, match=name):
+            getattr(some, name)
 
 
-def test_a_knob_may_be_asked_for_twice_or_along_with_its_section(check: Check) -> None:
-    check(VALID)
+def test_the_parameters_of_the_architecture_are_asked_for_as_dvc_yaml_does(check: Check) -> None:
+    model = check(changed("logistic_regression", "mlp")).section(
+        ModelParams, "name", "${model.name}"
+    )
 
-    assert params.read("train.lr", "train.lr").train.lr == 0.1
-    assert params.read("train", "train.lr").train.epochs == 3
-    assert params.read("train.lr", "train").train.epochs == 3
-
-
-def test_a_problem_in_a_section_that_was_not_asked_for_is_reported_too(check: Check) -> None:
-    with pytest.raises(ParamsError):
-        check(changed("lr: 0.1", "lr: x"))
-
-    with pytest.raises(ParamsError, match=r"train\.lr"):
-        params.read("split")
+    assert model.own.model_dump() == {"hidden_sizes": [512, 256], "dropout": 0.2}
+    assert model.model_dump() == {"name": "mlp", "mlp": model.own.model_dump()}
+    for name in ("standardize", "cnn"):
+        with pytest.raises(AttributeError, match=name):
+            getattr(model, name)
 
 
-def test_what_was_read_can_not_be_changed(check: Check) -> None:
-    train = check(VALID).train
+def test_what_was_read_cannot_be_changed(check: Check) -> None:
+    train = check(VALID).section(TrainParams)
 
     with pytest.raises(ValueError, match="frozen"):
         train.lr = 0.5
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Project:
+    """The code and params.yaml in a folder, without git."""
+    for part in ("core", "stages"):
+        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "params.yaml").write_text(parameters.text(), encoding="utf-8")
+    return Project(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("core/report/extra_params.py", "", "does not define the section extra of params.yaml"),
+        ("core/report/extra_params.py", "ExtraParams = 3\n", "class ExtraParams"),
+        (
+            "core/report/train_params.py",
+            "from core.training.train_params import TrainParams as TrainParams\n",
+            "two files define the section train of params.yaml",
+        ),
+    ],
+)
+def test_a_file_that_is_named_like_a_section_but_is_none_is_refused(
+    bare: Project, file: str, content: str, said: str
+) -> None:
+    (bare.folder / file).write_text(content)
+
+    done = bare.run("python", "-m", "stages.split")
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert said in done.stderr
+
+
+def test_a_section_is_added_by_a_file_in_any_room_and_its_lines_in_params_yaml(
+    bare: Project,
+) -> None:
+    (bare.folder / "core/statistics/trial_params.py").write_text(
+        "from core.pipeline.params import Count, Section\n\n\n"
+        "class TrialParams(Section):\n    count: Count\n"
+    )
+    show = ("python", "-c", "from core.pipeline import params; print(params.check().model_dump())")
+
+    missing = bare.run(*show)
+    bare.replace("params.yaml", "\ntrain:\n", "\ntrial:\n  count: 3\n\ntrain:\n")
+
+    assert "trial: missing from the file; expected the keys count" in missing.stderr
+    assert "'trial': {'count': 3}" in bare.must(*show)
 
 
 # Each example writes the same file anew.
@@ -524,6 +639,7 @@ SNIPPETS = [
     ),
     *("2001-99-99", "1:30", "9" * 5000, "0x" + "f" * 5000, "[" * 500, "\n  ", "@", "`", "é"),
 ]
+WHOLE, _ = completed(VALID)
 any_value = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.dates() | st.binary(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
@@ -537,7 +653,7 @@ def assert_read_as_by_a_yaml_library_or_refused(check: Check, content: str | byt
     with contextlib.suppress(ParamsError):
         read = check(content)
     if read is not None:
-        text = content.decode("utf-8-sig") if isinstance(content, bytes) else content
+        text = Path("params.yaml").read_bytes().decode("utf-8-sig")
         assert read.model_dump() == YAML(typ="safe", pure=True).load(text)
 
 
@@ -557,11 +673,11 @@ def test_a_file_mangled_anywhere_is_read_right_or_refused(
 
 @pytest.mark.fuzz
 @writes
-@given(position=st.integers(0, len(VALID)), junk=st.binary(max_size=20))
+@given(position=st.integers(0, len(WHOLE)), junk=st.binary(max_size=20))
 def test_a_file_with_any_bytes_in_it_is_read_right_or_refused(
     check: Check, position: int, junk: bytes
 ) -> None:
-    content = VALID.encode()
+    content = WHOLE.encode()
 
     assert_read_as_by_a_yaml_library_or_refused(
         check, content[:position] + junk + content[position:]

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.pipeline.params import AugmentParams
 from core.training import augmentation
 from core.training.augmentation import Draws
+from core.training.train_params import AugmentParams
 from tests.support import knobs
 
 CPU = torch.device("cpu")

@@ -6,7 +6,7 @@ import torch
 from sklearn.metrics import accuracy_score, log_loss
 from torch import Tensor, nn
 
-from core.training import evaluation, models
+from core.training import architectures, evaluation
 from core.training.parallel.workers import Workers
 from tests.support import knobs
 
@@ -29,7 +29,7 @@ def labels() -> Tensor:
 
 @pytest.fixture
 def model() -> nn.Module:
-    return models.build(knobs.model("logistic_regression"), (4, 3, 1), CLASSES, seed=2)
+    return architectures.build(knobs.model("logistic_regression"), (4, 3, 1), CLASSES, seed=2)
 
 
 def expected_probabilities(model: nn.Module, images: Tensor) -> np.ndarray:
@@ -101,7 +101,7 @@ def test_measured_side_by_side_the_digits_are_the_same(
     images: Tensor, labels: Tensor, count: int
 ) -> None:
     settings = knobs.model("cnn", cnn={"channels": [[4], [8]], "dropout": 0.5})
-    cnn = models.build(settings, (4, 3, 1), CLASSES, seed=2).train()
+    cnn = architectures.build(settings, (4, 3, 1), CLASSES, seed=2).train()
     indices = torch.arange(IMAGES)
     workers = Workers(count)
 

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from core.pipeline.errors import ParamsError, TrainingError
-from core.pipeline.params import ModelParams, TrainParams
-from core.training import augmentation, loop, models, optimizers
+from core.training import architectures, augmentation, loop, optimizers
 from core.training.loop import HistoryRow, Step, Training
+from core.training.model_params import ModelParams
 from core.training.parallel.sharding import Shards
 from core.training.parallel.workers import ALONE, Workers
+from core.training.train_params import TrainParams
 from tests.support import knobs
 
 LOGISTIC_REGRESSION = knobs.model("logistic_regression")
@@ -93,7 +94,7 @@ def test_one_step_moves_each_weight_as_worked_out_by_hand(smoothing: float, slop
     # The loss is ln 2; its gradient by the logits is p less the label: (1, 0), or
     # (3/4, 1/4) smoothed by a half. By the weights it is that times x, by the
     # bias that itself. lr = 0.1.
-    model = models.build(LOGISTIC_REGRESSION, (1, 2, 1), 2)
+    model = architectures.build(LOGISTIC_REGRESSION, (1, 2, 1), 2)
     for parameter in model.parameters():
         nn.init.zeros_(parameter)
     images = torch.tensor([255, 0], dtype=torch.uint8).reshape(1, 1, 2, 1)
@@ -106,7 +107,7 @@ def test_one_step_moves_each_weight_as_worked_out_by_hand(smoothing: float, slop
     assert bias.tolist() == [pytest.approx(move), pytest.approx(-move)]
 
 
-@pytest.mark.parametrize("name", models.ARCHITECTURES)
+@pytest.mark.parametrize("name", architectures.names())
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_an_epoch_equals_torch_optim_sgd_to_the_last_bit(name: str, smoothing: float) -> None:
     generator = torch.Generator().manual_seed(0)
@@ -119,8 +120,8 @@ def test_an_epoch_equals_torch_optim_sgd_to_the_last_bit(name: str, smoothing: f
         mlp={"hidden_sizes": [16], "dropout": 0.0},
         cnn={"channels": [[4], [8]]},
     )
-    ours = models.build(architecture, (8, 8, 1), 4, seed=1).train()
-    theirs = models.build(architecture, (8, 8, 1), 4, seed=1).train()
+    ours = architectures.build(architecture, (8, 8, 1), 4, seed=1).train()
+    theirs = architectures.build(architecture, (8, 8, 1), 4, seed=1).train()
     losses = steps_taken(ours, images, labels, batches, settings)
     optimizer = torch.optim.SGD(
         theirs.parameters(), lr=0.05, momentum=0.9, nesterov=True, foreach=False
@@ -207,8 +208,8 @@ class Fitted:
         generator = torch.Generator().manual_seed(5)
         images = torch.randint(0, 256, (100, 6, 5, 1), dtype=torch.uint8, generator=generator)
         labels = torch.randint(0, 2, (100,), generator=generator)
-        self.model = models.build(architecture, (6, 5, 1), 2, seed=settings.seed)
-        models.standardize(self.model, images, torch.arange(80))
+        self.model = architectures.build(architecture, (6, 5, 1), 2, seed=settings.seed)
+        architectures.standardize(self.model, images, torch.arange(80))
         self.rows: list[HistoryRow] = []
         self.progress: list[tuple[int, int, int]] = []  # epoch, steps to take, steps taken
         self.training = Training(self.model, settings, workers)
@@ -353,7 +354,7 @@ def test_a_training_on_a_gpu_goes_on_to_the_same_bits() -> None:
         images = torch.randint(0, 256, (100, 6, 5, 1), generator=generator).byte().cuda()
         labels = torch.randint(0, 2, (100,), generator=generator).cuda()
         architecture = knobs.model("cnn", cnn={"channels": [[3], [4]], "dropout": 0.3})
-        model = models.build(architecture, (6, 5, 1), 2).cuda()
+        model = architectures.build(architecture, (6, 5, 1), 2).cuda()
         settings = knobs.train(
             epochs=2, batch_size=25, optimizer="adamw", augment={"shift": 1, "flip": True}
         )
@@ -416,7 +417,9 @@ def test_batches_are_refused_if_and_only_if_torch_can_not_normalize_one_of_them(
     side: int, count: int, batch_size: int, shards: int
 ) -> None:
     settings = knobs.train(batch_size=batch_size, shards=shards, epochs=1)
-    model = models.build(knobs.model("cnn", cnn={"channels": [[2], [2], [2]]}), (side, side, 1), 3)
+    model = architectures.build(
+        knobs.model("cnn", cnn={"channels": [[2], [2], [2]]}), (side, side, 1), 3
+    )
     before = copy.deepcopy(model.state_dict())
     images = torch.randint(0, 256, (count, side, side, 1), dtype=torch.uint8)
     indices, labels = torch.arange(count), torch.zeros(count, dtype=torch.int64)

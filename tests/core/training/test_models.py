@@ -1,24 +1,32 @@
-"""Each architecture computes what its formula says, from weights that a seed decides."""
+"""What every architecture in core/training/models/ keeps to, and what formula each of ours is.
+
+The tests that take a `name` run for each file there is, with its parameters in
+params.yaml: a new one is tested without a line here.
+"""
 
 import math
+import shutil
 from collections import OrderedDict
 from itertools import pairwise
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from core.pipeline.errors import ModelError
-from core.pipeline.params import ModelParams
-from core.training import evaluation, models, weights
+from core.training import architectures, evaluation, model_params, weights
+from core.training.layers import ImageShape
 from core.training.loop import Training
-from core.training.models import ImageShape
-from tests.support import knobs
+from core.training.model_params import ModelParams
+from core.training.parallel.workers import Workers
+from tests.support import knobs, parameters
+from tests.support.project import ROOT, Project
 
 SHAPES: list[ImageShape] = [(28, 28, 1), (32, 32, 3), (7, 5, 2)]
+OURS = ["logistic_regression", "mlp", "cnn", "resnet18"]
 LOGISTIC_REGRESSION = knobs.model("logistic_regression")
 
 
@@ -40,7 +48,7 @@ IMAGES = random_images(5, (4, 3, 2))
 
 
 def test_logistic_regression_is_pixels_over_255_times_weights_plus_bias() -> None:
-    model = models.build(LOGISTIC_REGRESSION, (4, 3, 2), 7, seed=3)
+    model = architectures.build(LOGISTIC_REGRESSION, (4, 3, 2), 7, seed=3)
     weight, bias = (value.detach().double().numpy() for value in model.parameters())
 
     with torch.no_grad():
@@ -52,7 +60,7 @@ def test_logistic_regression_is_pixels_over_255_times_weights_plus_bias() -> Non
 
 
 def test_logistic_regression_worked_out_by_hand() -> None:
-    model = models.build(LOGISTIC_REGRESSION, (1, 2, 1), 2)
+    model = architectures.build(LOGISTIC_REGRESSION, (1, 2, 1), 2)
     model.load_state_dict(
         {
             "normalize.mean": torch.tensor([51.0]),
@@ -69,7 +77,7 @@ def test_logistic_regression_worked_out_by_hand() -> None:
 
 
 def test_an_mlp_is_what_torchs_own_layers_make_of_its_weights() -> None:
-    model = models.build(small("mlp"), (4, 3, 2), 7, seed=3).eval()
+    model = architectures.build(small("mlp"), (4, 3, 2), 7, seed=3).eval()
     state = model.state_dict()
     sizes = [24, 16, 8]
     theirs = nn.Sequential(
@@ -94,15 +102,15 @@ def test_an_mlp_is_what_torchs_own_layers_make_of_its_weights() -> None:
 
 
 def test_an_mlp_without_hidden_layers_is_logistic_regression() -> None:
-    mlp = models.build(knobs.model("mlp", mlp={"hidden_sizes": []}), (4, 3, 2), 7, seed=3)
-    regression = models.build(LOGISTIC_REGRESSION, (4, 3, 2), 7)
+    mlp = architectures.build(knobs.model("mlp", mlp={"hidden_sizes": []}), (4, 3, 2), 7, seed=3)
+    regression = architectures.build(LOGISTIC_REGRESSION, (4, 3, 2), 7)
     regression.load_state_dict(mlp.state_dict())
 
     torch.testing.assert_close(mlp(IMAGES), regression(IMAGES))
 
 
 def test_a_cnn_is_what_torchs_own_layers_make_of_its_weights() -> None:
-    model = models.build(small("cnn"), (7, 5, 2), 7, seed=3)
+    model = architectures.build(small("cnn"), (7, 5, 2), 7, seed=3)
     images = random_images(20, (7, 5, 2))
     model(images)  # batch normalization gathers its statistics
     model.eval()
@@ -126,7 +134,7 @@ def test_a_cnn_is_what_torchs_own_layers_make_of_its_weights() -> None:
 def test_resnet18_is_that_of_torchvision_but_for_its_first_layers() -> None:
     from torchvision.models import resnet18
 
-    ours = models.build(small("resnet18"), (32, 32, 3), 10).get_submodule("network")
+    ours = architectures.build(small("resnet18"), (32, 32, 3), 10).get_submodule("network")
     theirs = resnet18(num_classes=10)
 
     assert [
@@ -142,7 +150,7 @@ def test_resnet18_is_that_of_torchvision_but_for_its_first_layers() -> None:
     # He et al. count 11.2 million for ten classes without biases of convolutions:
     # torchvision's 11,181,642, less 64 * 3 * (7 * 7 - 3 * 3) of the first kernel.
     assert sum(parameter.numel() for parameter in ours.parameters()) == 11_181_642 - 7_680
-    model = models.build(small("resnet18"), (32, 32, 3), 10)
+    model = architectures.build(small("resnet18"), (32, 32, 3), 10)
     seen: list[tuple[int, ...]] = []
     model.get_submodule("network.layer4").register_forward_hook(
         lambda module, inputs, output: seen.append(tuple(output.shape))
@@ -151,7 +159,7 @@ def test_resnet18_is_that_of_torchvision_but_for_its_first_layers() -> None:
     assert seen == [(2, 512, 4, 4)]  # 32 pixels halved three times only
 
 
-@pytest.mark.parametrize("name", models.ARCHITECTURES)
+@pytest.mark.parametrize("name", architectures.names())
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("classes", [3, 100])
 def test_every_architecture_takes_a_step_that_moves_every_weight(
@@ -159,7 +167,7 @@ def test_every_architecture_takes_a_step_that_moves_every_weight(
 ) -> None:
     images = random_images(6, shape)
     labels = torch.arange(6) % classes
-    model = models.build(small(name), shape, classes)
+    model = architectures.build(small(name), shape, classes)
     assert (model(images).shape, model(images).dtype) == ((6, classes), torch.float32)
     before = [parameter.clone() for parameter in model.parameters()]
 
@@ -180,10 +188,63 @@ def test_every_architecture_takes_a_step_that_moves_every_weight(
         assert not torch.equal(parameter, old)
 
 
-@pytest.mark.parametrize("name", models.ARCHITECTURES)
+@pytest.mark.parametrize("name", architectures.names())
+def test_a_small_step_down_the_gradient_lowers_the_loss(name: str) -> None:
+    images, labels = random_images(12, (8, 8, 1)), torch.arange(12) % 3
+    model = architectures.build(small(name), (8, 8, 1), 3, seed=1).train()
+
+    def loss() -> Tensor:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)  # dropout leaves out the same each time
+            return nn.functional.cross_entropy(model(images), labels)
+
+    before = loss()
+    gradients = torch.autograd.grad(before, list(model.parameters()))
+    with torch.no_grad():
+        for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+            parameter.sub_(1e-3 * gradient)
+
+        assert loss() < before
+
+
+@pytest.mark.parametrize("name", architectures.names())
+def test_any_number_of_threads_gives_the_same_bits(name: str) -> None:
+    images, labels, every = random_images(24, (8, 8, 1)), torch.arange(24) % 3, torch.arange(24)
+    settings = knobs.train(lr=0.01, epochs=1, batch_size=12, shards=3)
+
+    def trained(workers: Workers) -> dict[str, Tensor]:
+        model = architectures.build(small(name), (8, 8, 1), 3, seed=1)
+        kept = Training(model, settings, workers).fit(
+            *(images, labels, every, every),
+            report=lambda row: None,
+            progress=lambda epoch, steps, taken: steps,
+        )
+        probabilities = evaluation.predict(model, images.repeat(20, 1, 1, 1), torch.arange(480))
+        return {**kept, "probabilities": probabilities}
+
+    one, three = trained(Workers(1)), trained(Workers(3))
+
+    for key, value in one.items():
+        assert torch.equal(value, three[key]), key
+
+
+@pytest.mark.parametrize("name", architectures.names())
+@pytest.mark.parametrize("other", [((8, 8, 2), 3), ((8, 8, 1), 4)], ids=["channels", "classes"])
+def test_weights_for_other_images_or_classes_are_refused(
+    name: str, other: tuple[ImageShape, int], tmp_path: Path
+) -> None:
+    weights.save(tmp_path / "model.pt", architectures.build(small(name), *other).state_dict())
+
+    with pytest.raises(ModelError, match=f"is not a {name} for these images"):
+        weights.load_into(
+            architectures.build(small(name), (8, 8, 1), 3), tmp_path / "model.pt", name=name
+        )
+
+
+@pytest.mark.parametrize("name", architectures.names())
 def test_a_seed_decides_all_weights_and_nothing_else_does(name: str) -> None:
     def build(seed: int) -> dict[str, Tensor]:
-        return models.build(small(name), (8, 8, 1), 3, seed=seed).state_dict()
+        return architectures.build(small(name), (8, 8, 1), 3, seed=seed).state_dict()
 
     torch.manual_seed(1)
     first = build(5)
@@ -201,17 +262,17 @@ def test_a_seed_decides_all_weights_and_nothing_else_does(name: str) -> None:
     )
 
 
-@pytest.mark.parametrize("name", models.ARCHITECTURES)
+@pytest.mark.parametrize("name", architectures.names())
 def test_a_model_file_has_the_same_bytes_twice_and_gives_the_same_logits(
     name: str, tmp_path: Path
 ) -> None:
     images = random_images(20, (8, 8, 2))
-    model = models.build(small(name), (8, 8, 2), 3, seed=1)
-    models.standardize(model, images, torch.arange(20))
+    model = architectures.build(small(name), (8, 8, 2), 3, seed=1)
+    architectures.standardize(model, images, torch.arange(20))
     model(images)  # batch normalization gathers its statistics
     weights.save(tmp_path / "model.pt", model.state_dict())
 
-    loaded = models.build(small(name), (8, 8, 2), 3, seed=2)
+    loaded = architectures.build(small(name), (8, 8, 2), 3, seed=2)
     weights.load_into(loaded, tmp_path / "model.pt", name=name)
     weights.save(tmp_path / "again.pt", loaded.state_dict())
 
@@ -223,14 +284,14 @@ def test_a_model_file_has_the_same_bytes_twice_and_gives_the_same_logits(
         assert value.stride() == model.state_dict()[key].stride()
 
 
-@pytest.mark.parametrize("name", models.ARCHITECTURES)
+@pytest.mark.parametrize("name", OURS)
 def test_the_file_of_another_architecture_is_refused_by_name(name: str, tmp_path: Path) -> None:
-    for other in models.ARCHITECTURES:
+    for other in OURS:
         weights.save(
-            tmp_path / f"{other}.pt", models.build(small(other), (8, 8, 1), 3).state_dict()
+            tmp_path / f"{other}.pt", architectures.build(small(other), (8, 8, 1), 3).state_dict()
         )
-    for other in models.ARCHITECTURES:
-        model = models.build(small(name), (8, 8, 1), 3)
+    for other in OURS:
+        model = architectures.build(small(name), (8, 8, 1), 3)
         if other == name:
             weights.load_into(model, tmp_path / f"{other}.pt", name=name)
         else:
@@ -238,10 +299,10 @@ def test_the_file_of_another_architecture_is_refused_by_name(name: str, tmp_path
                 weights.load_into(model, tmp_path / f"{other}.pt", name=name)
 
 
-@pytest.mark.parametrize("name", models.ARCHITECTURES)
+@pytest.mark.parametrize("name", architectures.names())
 def test_an_image_gets_the_same_logits_whatever_else_is_in_its_batch(name: str) -> None:
     images = random_images(12, (8, 8, 1))
-    model = models.build(small(name), (8, 8, 1), 3).eval()
+    model = architectures.build(small(name), (8, 8, 1), 3).eval()
 
     together = evaluation.predict(model, images, torch.arange(12))
     alone = torch.cat([evaluation.predict(model, images, torch.tensor([i])) for i in range(12)])
@@ -249,15 +310,15 @@ def test_an_image_gets_the_same_logits_whatever_else_is_in_its_batch(name: str) 
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", models.ARCHITECTURES)
+@pytest.mark.parametrize("name", architectures.names())
 def test_standardized_by_the_images_to_train_on_and_no_others(name: str) -> None:
     images = random_images(40, (6, 5, 3)) // torch.tensor([1, 2, 4], dtype=torch.uint8)
     indices = torch.arange(0, 40, 2)
-    model = models.build(small(name), (6, 5, 3), 3)
+    model = architectures.build(small(name), (6, 5, 3), 3)
     plain = model.get_submodule("normalize").state_dict()
     assert (plain["mean"].tolist(), plain["std"].tolist()) == ([0] * 3, [255] * 3)
 
-    models.standardize(model, images, indices)
+    architectures.standardize(model, images, indices)
 
     state = model.state_dict()
     chosen = images[indices].double()
@@ -267,21 +328,115 @@ def test_standardized_by_the_images_to_train_on_and_no_others(name: str) -> None
     )
     others = images.clone()
     others[1::2] = 0
-    again = models.build(small(name), (6, 5, 3), 3)
-    models.standardize(again, others, indices)
+    again = architectures.build(small(name), (6, 5, 3), 3)
+    architectures.standardize(again, others, indices)
     assert torch.equal(again.state_dict()["normalize.mean"], state["normalize.mean"])
 
 
 def test_the_images_are_not_changed() -> None:
-    for name in models.ARCHITECTURES:
+    for name in architectures.names():
         images = random_images(3, (8, 8, 2))
         before = images.clone()
 
-        models.build(small(name), (8, 8, 2), 7)(images)
+        architectures.build(small(name), (8, 8, 2), 7)(images)
 
         assert torch.equal(images, before)
 
 
-def test_the_names_in_params_yaml_are_those_of_the_architectures() -> None:
-    field = ModelParams.model_fields["name"]
-    assert list(get_args(field.annotation)) == list(models.ARCHITECTURES)
+NEW = """
+from pydantic import Field
+from torch import nn
+
+from core.pipeline.params import Count, Section, Share
+from core.training.layers import ImageShape, Normalize, named
+
+
+class Params(Section):
+    width: Count
+    share: Share = Field(description="a share of my own")
+
+
+def build(image_shape: ImageShape, classes: int, params: Params) -> nn.Module:
+    return named(
+        normalize=Normalize(image_shape[2]),
+        flatten=nn.Flatten(),
+        wide=nn.LazyLinear(params.width),
+        linear=nn.Linear(params.width, classes),
+    )
+"""
+BUILD = """
+import sys
+from core.pipeline import params
+from core.training.model_params import ModelParams
+model = params.check().section(ModelParams, "name", "${model.name}")
+assert "torch" not in sys.modules
+from core.training import architectures
+print(architectures.names(), architectures.build(model, (2, 3, 1), 4))
+"""
+
+
+def copy_code(folder: Path) -> Project:
+    for part in ("core", "stages"):
+        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "params.yaml").write_text(parameters.text(), encoding="utf-8")
+    return Project(folder)
+
+
+def test_an_architecture_is_added_by_its_file_and_its_lines_in_params_yaml(tmp_path: Path) -> None:
+    project = copy_code(tmp_path)
+    (tmp_path / "core/training/models/new_one.py").write_text(NEW)
+
+    without = project.run("python", "-c", BUILD)
+    project.replace(
+        "params.yaml", "  resnet18: {}\n", "  resnet18: {}\n  new_one: {width: 7, share: 2}\n"
+    )
+    wrong = project.run("python", "-c", BUILD)
+    project.replace("params.yaml", "share: 2", "share: 0.5")
+    project.replace("params.yaml", "  name: logistic_regression\n", "  name: new_one\n")
+    built = project.must("python", "-c", BUILD)
+
+    assert "model.new_one: missing from model" in without.stderr
+    assert "expected the keys width, share" in without.stderr
+    assert "expected a share of my own, found 2" in wrong.stderr
+    assert "new_one" in built
+    assert "LazyLinear(in_features=0, out_features=7" in built
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("my-net.py", NEW, "core/training/models/my-net.py cannot be the name of an architecture"),
+        ("Net.py", NEW, "expected: lower-case letters, digits and _, first a letter"),
+        ("_parts.py", NEW, "what architectures share stands in core/training/layers.py"),
+        ("standardize.py", NEW, "not name or standardize, which `model` has already"),
+        ("net.py", "def build(:\n", "core/training/models/net.py is not Python"),
+        ("net.py", "class Net: pass\n", "net.py builds no model"),
+        ("net.py", NEW.replace("width: Count", "width: Width"), "name 'Width' is not defined"),
+        ("net.py", NEW.replace("Params(Section)", "Params"), "expected: class Params(Section)"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_no_architecture_is_refused_by_every_stage(
+    tmp_path: Path, name: str, content: str, said: str
+) -> None:
+    project = copy_code(tmp_path)
+    (tmp_path / "core/training/models" / name).write_text(content)
+
+    done = project.run("python", "-m", "stages.download")
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert said in " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize("name", architectures.names())
+def test_dvc_lock_is_enough_to_build_a_model_again(name: str) -> None:
+    model = small(name)
+    now = model.model_dump(include={"name", "standardize", name})
+    every = model.model_dump()
+    before = {key: value for key, value in every.items() if value != {}}  # the whole section
+
+    for values in (now, every, before):
+        kept = model_params.recorded(values)
+        assert (kept.name, kept.own) == (name, model.own)
+    with pytest.raises(ValidationError, match="extra"):
+        model_params.recorded(now | {"extra": 1})

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from core.pipeline.params import TrainParams
 from core.training import optimizers
+from core.training.train_params import TrainParams
 from tests.support import knobs
 from tests.support.project import ROOT
 

@@ -28,7 +28,7 @@ numerics.PORTABLE_KERNELS.pop(dropped, None)
 numerics.pin("portable", None)
 
 import torch
-from core.training import evaluation, models
+from core.training import architectures, evaluation
 from core.training.loop import Training
 from core.training.parallel.workers import Workers
 from tests.support import knobs
@@ -60,8 +60,8 @@ for name, (count, model_knobs, train_knobs) in recipes.items():
     images = torch.randint(256, (count, side, side, channels), generator=generator).byte()
     labels = torch.randint(10, (count,), generator=generator)
     settings = knobs.model(name, **model_knobs)
-    model = models.build(settings, (side, side, channels), 10, seed=1)
-    models.standardize(model, images, torch.arange(count // 2))
+    model = architectures.build(settings, (side, side, channels), 10, seed=1)
+    architectures.standardize(model, images, torch.arange(count // 2))
     train = knobs.train(**{"epochs": 2, "shards": 2, "batch_size": count // 2 - 2} | train_knobs)
     every, rows = torch.arange(count), []
     kept = Training(model, train, workers).fit(

@@ -38,7 +38,7 @@ def lay_out(folder: Path) -> dict[str, Path]:
 
 
 def test_the_tensors_hold_what_the_files_hold(tmp_path: Path) -> None:
-    data = tensors.read_training_set(**lay_out(tmp_path))
+    data = tensors.read_images(**lay_out(tmp_path))
 
     assert (data.images.dtype, data.images.shape) == (torch.uint8, (12, 2, 3, 1))
     assert data.images.flatten().tolist() == list(range(72))
@@ -62,7 +62,7 @@ def test_images_lie_where_numpy_mapped_them_without_a_copy_or_a_warning() -> Non
 
 
 def test_on_the_same_device_nothing_is_copied(tmp_path: Path) -> None:
-    data = tensors.read_training_set(**lay_out(tmp_path))
+    data = tensors.read_images(**lay_out(tmp_path))
 
     assert data.to("cpu").images is data.images
     assert data.to("cpu").class_names == NAMES
@@ -70,7 +70,7 @@ def test_on_the_same_device_nothing_is_copied(tmp_path: Path) -> None:
 
 @pytest.mark.gpu
 def test_on_a_gpu_all_of_it_lies_there(tmp_path: Path) -> None:
-    data = tensors.read_training_set(**lay_out(tmp_path)).to("cuda")
+    data = tensors.read_images(**lay_out(tmp_path)).to("cuda")
 
     assert {tensor.device.type for tensor in data[:4]} == {"cuda"}
     assert data.images.flatten().tolist() == list(range(72))
@@ -80,11 +80,11 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     files = lay_out(tmp_path)
     arrays.write(files["val_indices"], np.array([3, 4]))
     with pytest.raises(DataError, match="both trained on and validated on"):
-        tensors.read_training_set(**files)
+        tensors.read_images(**files)
 
     arrays.write(files["labels"], np.zeros(11, dtype=np.int64))
     with pytest.raises(DataError, match="12 images and 11 labels"):
-        tensors.read_training_set(**files)
+        tensors.read_images(**files)
 
 
 def test_nothing_can_be_written_to_the_images(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ from core.training import numerics
 numerics.pin("portable", None)
 import numpy as np
 import torch
-from core.training import loop, models, tensors
+from core.training import architectures, loop, tensors
 from tests.support import knobs
 
 folder, how, spare = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
@@ -119,13 +119,13 @@ resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 if how == "read":
     np.load(folder / "images.npy")
-data = tensors.read_training_set(
+data = tensors.read_images(
     images=folder / "images.npy", labels=folder / "labels.npy",
     class_names=folder / "classes.json", train_indices=folder / "train_indices.npy",
     val_indices=folder / "val_indices.npy",
 )
-model = models.build(knobs.model("logistic_regression"), tuple(data.images.shape[1:]), 3)
-models.standardize(model, data.images, data.train_indices)
+model = architectures.build(knobs.model("logistic_regression"), tuple(data.images.shape[1:]), 3)
+architectures.standardize(model, data.images, data.train_indices)
 rows = []
 loop.Training(model, knobs.train(epochs=1, batch_size=500)).fit(
     *data[:4], report=rows.append, progress=lambda epoch, steps, taken: steps

@@ -18,7 +18,7 @@ import pytest
 import torch
 import yaml
 
-from core.training import evaluation, models
+from core.training import architectures, evaluation
 from tests.support import knobs
 from tests.support.project import Project
 
@@ -106,7 +106,7 @@ def trained(project: Project, lr: float, seed: int = 42) -> dict[str, float]:
             "split/val_indices.npy",
         )
     )
-    model = models.build(knobs.model("logistic_regression"), (28, 28, 1), 10, seed=seed)
+    model = architectures.build(knobs.model("logistic_regression"), (28, 28, 1), 10, seed=seed)
     order = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, foreach=False)
     for _ in range(5):
@@ -343,8 +343,8 @@ def multiply_steps_by(project: Project, factor: int) -> None:
     """Edit the code of the training: each step is longer, by a module that is new."""
     before, train, after = project.read("dvc.yaml").partition("  train:\n")
     after = after.replace(
-        "      - core/pipeline/files.py\n",
-        "      - core/pipeline/files.py\n      - core/longer.py\n",
+        "    - core/pipeline/files.py\n",
+        "    - core/pipeline/files.py\n    - core/longer.py\n",
         1,
     )
     (project.folder / "dvc.yaml").write_text(before + train + after)

@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from core.pipeline.errors import ModelError
+from tests.support import knobs
 from tests.support.project import Project, copy_project
 from tests.tools.predict import trained_models
 from tools.predict import __main__ as command
@@ -178,6 +180,32 @@ def change_lock(change: Callable[[Any], Any]) -> Callable[[], None]:
     return changed
 
 
+MLP = {"model.name": "mlp", "model.mlp": {"hidden_sizes": [3], "dropout": 0.0}}
+
+
+def whole_section(stages: Any) -> None:
+    """List the section `model` as one parameter, with all architectures that had any."""
+    values = stages["train"]["params"]["params.yaml"]
+    for key in [key for key in values if key.startswith("model.")]:
+        del values[key]
+    values["model"] = {
+        "name": "logistic_regression",
+        "standardize": False,
+        **{name: knobs.MODEL.model_dump()[name] for name in ("mlp", "cnn")},
+    }
+
+
+def test_a_dvc_lock_that_lists_the_whole_section_of_the_model_is_read_too(folder: Path) -> None:
+    kept = loaded_model.load(None)
+    change_lock(whole_section)()
+
+    again = loaded_model.load(None)
+
+    assert (again.name, loaded_model.edits()) == (kept.name, [])
+    state = again.network.state_dict()
+    assert all(torch.equal(state[key], value) for key, value in kept.network.state_dict().items())
+
+
 @pytest.mark.parametrize(
     ("spoil", "problem"),
     [
@@ -187,8 +215,8 @@ def change_lock(change: Callable[[Any], Any]) -> Callable[[], None]:
         (lambda: Path("dvc.lock").write_text("["), "dvc.lock does not describe a model"),
         (change_lock(lambda stages: stages.pop("train")), "found:    no train"),
         (
-            change_lock(lambda s: s["train"]["params"]["params.yaml"]["model"].pop("cnn")),
-            r"model.cnn: Field required",
+            change_lock(lambda s: s["train"]["params"]["params.yaml"].pop("model.standardize")),
+            r"model.standardize: Field required",
         ),
         (
             change_lock(
@@ -197,8 +225,16 @@ def change_lock(change: Callable[[Any], Any]) -> Callable[[], None]:
             "the data set svhn is unknown",
         ),
         (
-            change_lock(lambda s: s["train"]["params"]["params.yaml"]["model"].update(name="mlp")),
+            change_lock(lambda s: s["train"]["params"]["params.yaml"].update(MLP)),
             "is not a mlp for these images",
+        ),
+        (
+            change_lock(
+                lambda s: s["train"]["params"]["params.yaml"].update(
+                    MLP | {"model.mlp": {"hidden_sizes": [3]}}
+                )
+            ),
+            r"model.mlp.dropout: Field required",
         ),
     ],
 )

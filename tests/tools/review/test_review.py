@@ -141,19 +141,16 @@ def test_another_split_cannot_be_compared_and_shows_the_metrics_alone(branch: Pr
 
 @pytest.mark.slow
 def test_another_model_is_compared_on_the_same_images(branch: Project) -> None:
-    branch.replace(
-        "core/training/models.py",
-        '    "logistic_regression": logistic_regression,\n',
-        '    "logistic_regression": logistic_regression,\n'
-        '    "hidden": lambda shape, classes, settings: nn.Sequential(\n'
-        "        LogisticRegression(shape, 8), nn.Tanh(), nn.Linear(8, classes)\n"
-        "    ),\n",
+    (branch.folder / "core/training/models/hidden.py").write_text(
+        "from torch import nn\n"
+        "from core.training.layers import ImageShape\n"
+        "from core.training.models.logistic_regression import LogisticRegression\n"
+        "def build(image_shape: ImageShape, classes: int) -> nn.Module:\n"
+        "    first = LogisticRegression(image_shape, 8)\n"
+        "    return nn.Sequential(first, nn.Tanh(), nn.Linear(8, classes))\n"
     )
-    branch.replace(
-        "core/pipeline/params.py",
-        'name: Literal["logistic_regression"',
-        'name: Literal["hidden", "logistic_regression"',
-    )
+    branch.replace("params.yaml", "  resnet18: {}\n", "  resnet18: {}\n  hidden: {}\n")
+    branch.must("python", "-m", "tools.deps")
     branch.replace("params.yaml", "name: logistic_regression", "name: hidden")
     rebuild(branch, "A hidden layer")
     markdown = review(branch, "main", "branch")
@@ -161,7 +158,7 @@ def test_another_model_is_compared_on_the_same_images(branch: Project) -> None:
         "| <code>model.name</code> | <code>logistic_regression</code> | <code>hidden</code> |"
         in (markdown)
     )
-    assert "| <code>core/training/models.py</code> | code, changed |" in markdown
+    assert "| <code>core/training/models/hidden.py</code> | code, new |" in markdown
     assert re.search(r"\*\*\d+ fixed, \d+ broken\*\* of 120", markdown)
     assert not markdown.startswith("**Cannot")
 

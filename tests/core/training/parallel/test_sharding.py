@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core.training import models
+from core.training import architectures
 from core.training.layers import Dropout, Normalize
 from core.training.parallel.sharding import Shards
 from core.training.parallel.workers import ALONE
@@ -35,7 +35,7 @@ def build(name: str, dropout: float = 0.0) -> nn.Module:
         mlp={"hidden_sizes": [16], "dropout": dropout},
         cnn={"channels": [[4], [6]], "dropout": dropout},
     )
-    return models.build(settings, SHAPE, CLASSES, seed=3).train()
+    return architectures.build(settings, SHAPE, CLASSES, seed=3).train()
 
 
 def gradients(
@@ -165,7 +165,7 @@ import hashlib, json, sys
 from core.training import numerics
 numerics.pin("portable", None)
 import torch
-from core.training import evaluation, models
+from core.training import architectures, evaluation
 from core.training.loop import Training
 from core.training.parallel.workers import Workers
 from tests.support import knobs
@@ -175,7 +175,7 @@ generator = torch.Generator().manual_seed(0)
 images = torch.randint(0, 256, (2300, 8, 8, 1), generator=generator).byte()
 labels = torch.randint(0, 10, (2300,), generator=generator)
 settings = knobs.model("cnn", cnn={"channels": [[8], [8, 8]], "dropout": 0.25}, standardize=True)
-model = models.build(settings, (8, 8, 1), 10, seed=1)
+model = architectures.build(settings, (8, 8, 1), 10, seed=1)
 train = knobs.train(shards=4, momentum=0.9, lr=0.05, epochs=2, augment={"shift": 1, "flip": True})
 rows = []
 kept = Training(model, train, workers).fit(
