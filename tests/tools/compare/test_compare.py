@@ -416,7 +416,7 @@ def test_a_folder_without_a_commit_is_refused(project: Project) -> None:
     assert "this folder is not the root of a git repository" in no_git.stderr
     project.must("git", "init", "--quiet")
     unborn = project.run(*COMPARE, "train.lr=0.1")
-    assert "there is no commit yet to keep experiments beside" in unborn.stderr
+    assert "there is no commit yet that experiments could start from" in unborn.stderr
     assert [no_git.returncode, unborn.returncode] == [1, 1]
     assert "Traceback" not in no_git.stderr + unborn.stderr
 
