@@ -246,7 +246,8 @@ class _Shapes:
         shape = self.at(location)
         if "properties" in shape:
             return f"the keys {', '.join(shape['properties'])}" if shape["properties"] else "{}"
-        return " or ".join(self.choices(location)) or str(shape["description"])
+        kind = str(shape.get("type", "another value"))  # of one that its schema does not describe
+        return " or ".join(self.choices(location)) or str(shape.get("description", kind))
 
 
 def _describe(problem: Any, document: Document, shapes: _Shapes) -> str:

@@ -2,7 +2,7 @@
 
 Every model takes images as they lie on disk, uint8 (B, H, W, C), and returns
 logits, float32 (B, classes). What turns bytes into floats is its first layer,
-`normalize`, so that training, evaluation and prediction cannot differ in it.
+a `Normalize`, so that training, evaluation and prediction cannot differ in it.
 
 An architecture is added by a file models/NAME.py with a function
 `build(image_shape, classes)`, and by `NAME: {}` in the section `model` of
@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from core.pipeline.errors import SetupError
 from core.training import model_params
 from core.training.layers import ImageShape, Normalize
 from core.training.model_params import ModelParams
@@ -54,7 +55,16 @@ def standardize(model: nn.Module, images: Tensor, indices: Tensor) -> None:
         model: as it was built, on the CPU.
         images: uint8 (N, H, W, C), on the CPU.
         indices: int64 (M,), positions in `images`: those to train on.
+
+    Raises:
+        SetupError: the model has no layer for it.
     """
-    normalize = model.get_submodule("normalize")
-    assert isinstance(normalize, Normalize)
-    normalize.fit(images, indices)
+    layers = [layer for layer in model.modules() if isinstance(layer, Normalize)]
+    if len(layers) != 1:
+        raise SetupError(
+            "the model cannot standardize its images",
+            expected="one layer Normalize of core/training/layers.py, the first",
+            found=f"{len(layers)}",
+            todo="build it with one, or set model.standardize: false",
+        )
+    layers[0].fit(images, indices)

@@ -14,6 +14,7 @@ import yaml
 from dvc.utils.serialize import modify_yaml
 
 from core.pipeline.errors import ParamsError
+from core.training import model_params
 from tests.support.project import Project
 from tools import recipe
 from tools.experiments.grid import Experiment, plan
@@ -154,8 +155,8 @@ def test_every_mistake_in_a_recipe_is_told_with_its_place_there(folder: Path) ->
         plan([], None, PARAMS, ["typos"])
     assert str(caught.value) == (
         "recipes/typos.yaml has 4 problems\n"
-        "  found:    model.name (line 6, column 3): expected logistic_regression or mlp or cnn"
-        " or resnet18, found cnnn; did you mean cnn?\n"
+        "  found:    model.name (line 6, column 3): expected "
+        f"{' or '.join(model_params.architectures())}, found cnnn; did you mean cnn?\n"
         "            model.cnn (line 7, column 3): expected the keys channels, dropout, found 3\n"
         "            train.augment.shift (line 4, column 13): expected an integer from 0 to"
         " 2^31 - 1, in pixels, found -1\n"

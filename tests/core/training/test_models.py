@@ -16,9 +16,9 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from core.pipeline.errors import ModelError
+from core.pipeline.errors import ModelError, SetupError
 from core.training import architectures, evaluation, model_params, weights
-from core.training.layers import ImageShape
+from core.training.layers import ImageShape, Normalize
 from core.training.loop import Training
 from core.training.model_params import ModelParams
 from core.training.parallel.workers import Workers
@@ -315,22 +315,21 @@ def test_standardized_by_the_images_to_train_on_and_no_others(name: str) -> None
     images = random_images(40, (6, 5, 3)) // torch.tensor([1, 2, 4], dtype=torch.uint8)
     indices = torch.arange(0, 40, 2)
     model = architectures.build(small(name), (6, 5, 3), 3)
-    plain = model.get_submodule("normalize").state_dict()
+    normalize, *others_of_it = (m for m in model.modules() if isinstance(m, Normalize))
+    assert not others_of_it
+    plain = {key: value.clone() for key, value in normalize.state_dict().items()}
     assert (plain["mean"].tolist(), plain["std"].tolist()) == ([0] * 3, [255] * 3)
 
     architectures.standardize(model, images, indices)
 
-    state = model.state_dict()
     chosen = images[indices].double()
-    torch.testing.assert_close(state["normalize.mean"].double(), chosen.mean(dim=(0, 1, 2)))
-    torch.testing.assert_close(
-        state["normalize.std"].double(), chosen.std(dim=(0, 1, 2), correction=0)
-    )
+    torch.testing.assert_close(normalize.mean.double(), chosen.mean(dim=(0, 1, 2)))
+    torch.testing.assert_close(normalize.std.double(), chosen.std(dim=(0, 1, 2), correction=0))
     others = images.clone()
     others[1::2] = 0
     again = architectures.build(small(name), (6, 5, 3), 3)
     architectures.standardize(again, others, indices)
-    assert torch.equal(again.state_dict()["normalize.mean"], state["normalize.mean"])
+    assert all(map(torch.equal, again.state_dict().values(), model.state_dict().values()))
 
 
 def test_the_images_are_not_changed() -> None:
@@ -352,6 +351,7 @@ from core.training.layers import ImageShape, Normalize, named
 
 
 class Params(Section):
+    depth: int
     width: Count
     share: Share = Field(description="a share of my own")
 
@@ -388,16 +388,19 @@ def test_an_architecture_is_added_by_its_file_and_its_lines_in_params_yaml(tmp_p
 
     without = project.run("python", "-c", BUILD)
     project.replace(
-        "params.yaml", "  resnet18: {}\n", "  resnet18: {}\n  new_one: {width: 7, share: 2}\n"
+        "params.yaml",
+        "  resnet18: {}\n",
+        "  resnet18: {}\n  new_one: {depth: x, width: 7, share: 2}\n",
     )
     wrong = project.run("python", "-c", BUILD)
-    project.replace("params.yaml", "share: 2", "share: 0.5")
+    project.replace("params.yaml", "depth: x, width: 7, share: 2", "depth: 1, width: 7, share: 0.5")
     project.replace("params.yaml", "  name: logistic_regression\n", "  name: new_one\n")
     built = project.must("python", "-c", BUILD)
 
     assert "model.new_one: missing from model" in without.stderr
-    assert "expected the keys width, share" in without.stderr
+    assert "expected the keys depth, width, share" in without.stderr
     assert "expected a share of my own, found 2" in wrong.stderr
+    assert "expected integer, found x" in wrong.stderr
     assert "new_one" in built
     assert "LazyLinear(in_features=0, out_features=7" in built
 
@@ -440,3 +443,8 @@ def test_dvc_lock_is_enough_to_build_a_model_again(name: str) -> None:
         assert (kept.name, kept.own) == (name, model.own)
     with pytest.raises(ValidationError, match="extra"):
         model_params.recorded(now | {"extra": 1})
+
+
+def test_a_model_without_a_layer_for_it_is_not_standardized() -> None:
+    with pytest.raises(SetupError, match="one layer Normalize"):
+        architectures.standardize(nn.Flatten(), IMAGES, torch.arange(5))
