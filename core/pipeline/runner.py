@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import NoReturn
 
 import core
-from core.pipeline import process_rank, stage_lock
+from core.pipeline import orphans, process_rank, stage_lock
 from core.pipeline.errors import PipelineError, SetupError, StorageError
 
 # What to do about what a system refuses.
@@ -108,7 +108,7 @@ def _alone(module: ModuleType) -> AbstractContextManager[object]:
     """What holds while `module` runs: if it is a stage, no other stage runs in its folder."""
     file = Path(module.__file__ or "")
     if "DVC_STAGE" in os.environ:  # as DVC tells a stage its name
-        stage_lock.end_with_dvc()
+        orphans.end_with_dvc()
     # Of the processes of one stage that a launcher started, one waits for other stages.
     if file.parent.name != "stages" or process_rank.place().local_rank > 0:
         return nullcontext()
