@@ -254,7 +254,7 @@ def test_line_ends_that_git_converts_do_not_belong_to_the_commit(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (replace("dvc.yaml", "    cmd: python -m stages.split\n", "    cmd: ${a}\n"), "understand"),
+        (replace("dvc.yaml", "    cmd: python -m stages.split\n", "    cmd: ${a}\n"), "not support"),
         (replace("dvc.yaml", "  split:\n", "  split:\n    frozen: true\n"), "split.frozen"),
         (append("dvc.lock", "]\n"), "dvc.lock of the working tree cannot be read"),
         (append("params.yaml", "]\n"), "params.yaml of the working tree cannot be read"),
