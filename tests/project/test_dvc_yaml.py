@@ -7,6 +7,7 @@ word. So the source of each stage is read and compared with dvc.yaml.
 
 import ast
 import copy
+import functools
 import re
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,17 @@ DVC_YAML: dict[str, Any] = yaml.safe_load(TEXT)
 STAGES = sorted(DVC_YAML["stages"])
 
 
+@functools.cache
+def modules(stage: str) -> set[str]:
+    """What `deps.dependencies` finds of modules, once for all the tests of a stage."""
+    return deps.local_modules(ROOT / "stages" / f"{stage}.py", ROOT)
+
+
 def differences(stage: str, definition: dict[str, Any]) -> set[str]:
     """What a stage uses and does not declare, or declares and does not use."""
     source = ROOT / "stages" / f"{stage}.py"
     outputs = declared(definition, "outs", "metrics", "plots")
-    files = set(deps.dependencies(stage, definition, ROOT))
+    files = modules(stage) | (deps.paths_named(source) - outputs)
     read = deps.parameters_read(source)
     return (
         {f"dep {path}" for path in files ^ declared(definition, "deps")}

@@ -21,10 +21,10 @@ from tests.support.project import Project, copy_project, make_tiny
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A tiny project whose data lie ready; each stage runs as a plain script."""
+    """A tiny project whose data lie ready; each stage runs by itself, without DVC."""
     project = make_tiny(copy_project(tmp_path_factory.mktemp("project")))
-    project.must("python", "stages/download.py")
-    project.must("python", "stages/split.py")
+    project.must("python", "-m", "stages.download")
+    project.must("python", "-m", "stages.split")
     return project
 
 
@@ -33,7 +33,7 @@ def trained(project: Project, *changes: tuple[str, str]) -> list[dict[str, str]]
     project.must("git", "checkout", "--quiet", "params.yaml")
     for old, new in changes:
         project.replace("params.yaml", old, new)
-    project.must("python", "stages/train.py")
+    project.must("python", "-m", "stages.train")
     return list(csv.DictReader(project.read("metrics/history.csv").splitlines()))
 
 
@@ -42,7 +42,7 @@ def test_keep_best_keeps_the_weights_of_the_lowest_validation_loss(project: Proj
     history = trained(project, *changes)
     best = min(history, key=lambda row: float(row["val_loss"]))
     assert best != history[-1], "choose a learning rate whose last epoch is not the best"
-    project.must("python", "stages/evaluate.py")
+    project.must("python", "-m", "stages.evaluate")
     evaluation = json.loads(project.read("metrics/evaluate.json"))
     for side in ("train", "val"):
         for measure in ("loss", "accuracy"):
@@ -52,9 +52,10 @@ def test_keep_best_keeps_the_weights_of_the_lowest_validation_loss(project: Proj
 def test_a_stage_is_the_same_as_a_module_and_as_a_script(project: Project) -> None:
     model = project.folder / "models/model.pt"
     trained(project)
-    as_script = model.read_bytes()
-    project.must("python", "-m", "stages.train")
-    assert model.read_bytes() == as_script
+    as_module = model.read_bytes()
+    model.unlink()
+    project.must("python", "stages/train.py")
+    assert model.read_bytes() == as_module
 
 
 def test_one_seed_gives_one_model_and_another_seed_another(project: Project) -> None:
@@ -114,8 +115,8 @@ def test_the_number_of_threads_changes_no_bit_of_portable_numerics(project: Proj
     found = []
     for threads in (1, 3):
         history = trained(project, ("  threads:\n", f"  threads: {threads}\n"), *CNN_IN_TWO_SHARDS)
-        project.must("python", "stages/evaluate.py")
-        project.must("python", "stages/test_report.py")
+        project.must("python", "-m", "stages.evaluate")
+        project.must("python", "-m", "stages.test_report")
         found.append((history, model.read_bytes(), [project.read(file) for file in files]))
     assert found[0] == found[1]
     evaluation = json.loads(found[0][2][0])
@@ -135,7 +136,7 @@ def test_images_are_standardized_by_those_to_train_on_and_evaluated_by_the_file(
 
     # evaluate has no other way to know: with standardize off it still measures the same.
     project.replace("params.yaml", "  standardize: true", "  standardize: false")
-    project.must("python", "stages/evaluate.py")
+    project.must("python", "-m", "stages.evaluate")
     evaluation = json.loads(project.read("metrics/evaluate.json"))
     assert str(evaluation["val"]["loss"]) == history[-1]["val_loss"]
 
@@ -143,7 +144,7 @@ def test_images_are_standardized_by_those_to_train_on_and_evaluated_by_the_file(
 def test_training_that_stops_early_says_so_and_has_a_shorter_history(project: Project) -> None:
     whole = trained(project, ("  lr: 0.1", "  lr: 8.0"), ("  epochs: 5", "  epochs: 20"))
     project.replace("params.yaml", "  patience:\n", "  patience: 2\n")
-    printed = project.must("python", "stages/train.py")
+    printed = project.must("python", "-m", "stages.train")
     stopped = list(csv.DictReader(project.read("metrics/history.csv").splitlines()))
     assert len(stopped) < len(whole) == 21
     assert stopped == whole[: len(stopped)]
@@ -162,8 +163,8 @@ def test_a_gpu_gives_the_same_bits_each_time_and_nearly_those_of_the_processor(
     cuda_bytes = model.read_bytes()
     assert trained(project, FAST, ("device: cpu", "device: cuda")) == cuda
     assert model.read_bytes() == cuda_bytes
-    project.must("python", "stages/evaluate.py")
-    project.must("python", "stages/test_report.py")
+    project.must("python", "-m", "stages.evaluate")
+    project.must("python", "-m", "stages.test_report")
     for cuda_row, portable_row in zip(cuda, portable, strict=True):
         assert float(cuda_row["val_loss"]) == pytest.approx(float(portable_row["val_loss"]), 1e-4)
 
@@ -173,7 +174,7 @@ def test_a_gpu_that_is_not_there_is_refused(project: Project) -> None:
     project.must("git", "checkout", "--quiet", "params.yaml")
     project.replace("params.yaml", *FAST)
     project.replace("params.yaml", "device: cpu", "device: cuda")
-    failed = project.run("python", "stages/train.py")
+    failed = project.run("python", "-m", "stages.train")
     assert failed.returncode == 1
     assert "PyTorch finds no GPU here" in failed.stderr
     assert "train.device: cpu" in failed.stderr
@@ -186,7 +187,7 @@ def test_a_learning_rate_written_with_an_exponent_is_a_number(project: Project) 
 def test_a_failed_training_leaves_no_model_of_an_earlier_one_behind(project: Project) -> None:
     trained(project)
     project.replace("params.yaml", "  lr: 0.1", "  lr: 1e38")
-    failed = project.run("python", "stages/train.py")
+    failed = project.run("python", "-m", "stages.train")
     assert failed.returncode == 1
     assert "the training diverged" in failed.stderr
     assert "Traceback" not in failed.stderr
@@ -198,7 +199,7 @@ def test_wrong_parameters_are_refused_before_anything_is_written(project: Projec
     trained(project)
     before = (project.folder / "models/model.pt").read_bytes()
     project.replace("params.yaml", "  epochs: 5", "  epochs: 0\n  momentun: 0.9")
-    failed = project.run("python", "stages/train.py")
+    failed = project.run("python", "-m", "stages.train")
     assert failed.returncode == 1
     assert "train.epochs" in failed.stderr
     assert "train.momentun" in failed.stderr
@@ -213,7 +214,7 @@ def test_a_last_batch_of_one_image_that_can_not_be_normalized_is_refused_before_
     project.replace("params.yaml", "  name: logistic_regression", "  name: cnn")
     project.replace("params.yaml", "    - - 64", "    - - 64" + "\n    - - 8" * 3)
     project.replace("params.yaml", "  batch_size: 100", "  batch_size: 319")
-    failed = project.run("python", "stages/train.py")
+    failed = project.run("python", "-m", "stages.train")
     assert failed.returncode == 1
     assert failed.stderr == (
         "error: a batch of one image can not be normalized: its maps have shrunk to one pixel\n"
@@ -240,7 +241,7 @@ def test_images_on_both_sides_of_the_split_are_refused(project: Project) -> None
     val = project.folder / "data/split/val_indices.npy"
     original = val.read_bytes()
     val.write_bytes(train.read_bytes())
-    failed = project.run("python", "stages/evaluate.py")
+    failed = project.run("python", "-m", "stages.evaluate")
     val.write_bytes(original)
     assert failed.returncode == 1
     assert "both trained on and validated on" in failed.stderr

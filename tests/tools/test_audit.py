@@ -66,7 +66,7 @@ def test_without_a_network_it_says_so(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(
-        "error: pip-audit could not ask for known vulnerabilities\n  found:    "
+        "error: pip-audit could not look up known vulnerabilities\n  found:    "
     )
     assert "next:     run it again with a network" in done.stderr
     assert "Traceback" not in done.stderr

@@ -202,6 +202,7 @@ def test_extras_stay_when_the_lock_changes(folder: Folder) -> None:
     assert (folder.path / ".venv/bin/pip").exists()
 
 
+@pytest.mark.slow
 def test_an_extra_is_installed_again_when_its_own_lock_changes(folder: Folder) -> None:
     (folder.path / environment.EXTRAS_LOCK).write_text("one==1.0\nuv==1.0\ntwo==1.0  # again\n")
     assert folder.must() == ""  # nothing of it is here
@@ -243,6 +244,7 @@ def test_a_link_that_leads_nowhere_is_an_error(folder: Folder, tmp_path: Path) -
     assert not (tmp_path / "nowhere").exists()
 
 
+@pytest.mark.slow
 def test_without_the_packages_the_environment_stays_as_it_was(folder: Folder) -> None:
     before = folder.state()
     folder.lock("3.0")
@@ -292,6 +294,7 @@ def test_an_interruption_leaves_the_environment_as_it_was(
     assert folder.state()[::2] == ([".venv"], "one 2.0")  # type: ignore[index]
 
 
+@pytest.mark.slow
 def test_a_first_installation_that_was_killed_is_not_believed(folder: Folder) -> None:
     (folder.path / ".venv").rename(folder.path / ".venv.new")  # its lock is noted in it already
     (folder.path / ".venv.new/bin/one").unlink()
@@ -308,6 +311,7 @@ def test_an_environment_that_was_put_aside_when_the_machine_stopped_comes_back(
     assert folder.state() == before
 
 
+@pytest.mark.slow
 def test_of_two_at_once_one_waits_and_then_has_nothing_to_do(folder: Folder) -> None:
     folder.replace_uv(f'echo "$2" >> "$CALLS"; sleep 1; exec "{UV}" "$@"')
     folder.lock("2.0")
@@ -465,6 +469,7 @@ def test_a_path_that_has_the_environment_stays_as_it_is(bare: Path, path: str) -
     assert found == (given if "bare" in given else f"{bare / 'bin'}:/usr/bin")
 
 
+@pytest.mark.slow
 def test_pinning_keeps_what_is_pinned_adds_what_is_missing_and_moves_what_is_named(
     folder: Folder,
 ) -> None:

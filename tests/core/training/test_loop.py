@@ -107,7 +107,13 @@ def test_one_step_moves_each_weight_as_worked_out_by_hand(smoothing: float, slop
     assert bias.tolist() == [pytest.approx(move), pytest.approx(-move)]
 
 
-@pytest.mark.parametrize("name", architectures.names())
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name == "resnet18" else name
+        for name in architectures.names()
+    ],
+)
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_an_epoch_equals_torch_optim_sgd_to_the_last_bit(name: str, smoothing: float) -> None:
     generator = torch.Generator().manual_seed(0)

@@ -26,6 +26,11 @@ from tests.support import knobs, parameters
 from tests.support.project import ROOT, Project
 
 SHAPES: list[ImageShape] = [(28, 28, 1), (32, 32, 3), (7, 5, 2)]
+# resnet18 takes ten times as long as the others.
+COSTLY_APART = [
+    pytest.param(name, marks=pytest.mark.slow) if name == "resnet18" else name
+    for name in architectures.names()
+]
 OURS = ["logistic_regression", "mlp", "cnn", "resnet18"]
 LOGISTIC_REGRESSION = knobs.model("logistic_regression")
 
@@ -159,7 +164,7 @@ def test_resnet18_is_that_of_torchvision_but_for_its_first_layers() -> None:
     assert seen == [(2, 512, 4, 4)]  # 32 pixels halved three times only
 
 
-@pytest.mark.parametrize("name", architectures.names())
+@pytest.mark.parametrize("name", COSTLY_APART)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("classes", [3, 100])
 def test_every_architecture_takes_a_step_that_moves_every_weight(
@@ -207,7 +212,7 @@ def test_a_small_step_down_the_gradient_lowers_the_loss(name: str) -> None:
         assert loss() < before
 
 
-@pytest.mark.parametrize("name", architectures.names())
+@pytest.mark.parametrize("name", COSTLY_APART)
 def test_any_number_of_threads_gives_the_same_bits(name: str) -> None:
     images, labels, every = random_images(24, (8, 8, 1)), torch.arange(24) % 3, torch.arange(24)
     settings = knobs.train(lr=0.01, epochs=1, batch_size=12, shards=3)

@@ -94,6 +94,9 @@ def train(dropped: str = "nothing", *, emulated: tuple[str, ...] = (), threads: 
     return json.loads(done.stdout)
 
 
+pytestmark = pytest.mark.slow  # each training is a process of its own
+
+
 @pytest.fixture(scope="module")
 def pinned() -> object:
     """The weights with all pins."""
@@ -122,7 +125,6 @@ def test_without_a_kernel_pinned_the_bits_differ(pinned: object, pin: str) -> No
     assert train(pin) != pinned
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(
     not shutil.which("qemu-x86_64") or platform.machine() != "x86_64",
     reason="qemu-x86_64 is not installed (apt-get install qemu-user): "

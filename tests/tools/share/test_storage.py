@@ -22,7 +22,7 @@ from tests.tools.share.servers import (
 )
 from tools.share.storage import Storage
 
-REFUSED = ("the remote may not be written", "the remote does not take what is written")
+REFUSED = ("the remote may not be written", "the remote rejects what is written")
 CONTENTS = [b"one", b"two" * 100_000, b""]
 KINDS = [
     "folder",
