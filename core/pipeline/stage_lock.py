@@ -1,8 +1,8 @@
-"""One stage at a time in a folder, and none without the DVC that started it.
+"""Runs one stage at a time in a folder, and ends a stage whose DVC has ended.
 
-A DVC that is killed leaves its stage running. That stage would go on to write
-results beside those of the next `dvc repro`. So a stage ends soon after its DVC,
-and waits for any other stage of its folder before it reads anything.
+A DVC that is killed leaves its stage running. That stage would write its results
+during the next `dvc repro`. So a stage ends soon after its DVC, and waits for any
+other stage of its folder before it reads anything.
 """
 
 import os
@@ -28,16 +28,16 @@ def end_with_dvc() -> None:
     Raises:
         SetupError: it has ended already.
     """
-    if sys.platform == "win32":  # where a parent's number outlives it
+    if sys.platform == "win32":  # where a parent's process id outlives it
         return
     started_by: int | None = os.getppid()
     launcher = started_by if process_rank.LAUNCHER in os.environ else None
     try:
         group = os.getpgid(launcher) if launcher else os.getpgrp()
-        if launcher:  # stands between DVC and this process, in DVC's group
+        if launcher:  # runs between DVC and this process, in DVC's group
             started_by = _parent(launcher)
-        # Nothing else between DVC and a stage makes a process group of its own, and
-        # who adopts an orphan is in another.
+        # Nothing else between DVC and a stage starts a process group of its own, and
+        # the process that adopts an orphan is in another.
         ended = started_by is None or os.getpgid(started_by) != group
     except ProcessLookupError:  # just now
         ended = True
@@ -50,14 +50,14 @@ def _end_after(started_by: int, launcher: int | None) -> None:
     while (os.getppid() if launcher is None else _parent(launcher)) == started_by:
         time.sleep(SECONDS_BETWEEN_LOOKS)
     if launcher:
-        with suppress(ProcessLookupError):  # or it would start this process again
+        with suppress(ProcessLookupError):  # or it would restart this process
             os.kill(launcher, signal.SIGTERM)
     os._exit(ORPHANED)
 
 
 def _parent(process: int) -> int | None:
     """The process that started `process`, or None if it has ended."""
-    import psutil  # only for what a launcher has started
+    import psutil  # only needed with a launcher
 
     try:
         return psutil.Process(process).ppid()
@@ -72,7 +72,7 @@ def wait_for_other_stages(name: str) -> IO[str] | None:
         name: of this stage, for those that wait for it.
 
     Returns:
-        What has to stay open while this stage runs, if DVC was ever run here.
+        The lock file, to keep open while this stage runs; None if DVC was never run here.
     """
     if not LOCK.parent.is_dir():
         return None
@@ -82,7 +82,7 @@ def wait_for_other_stages(name: str) -> IO[str] | None:
         raise SetupError(
             "this folder may not be written to, so no stage can run in it",
             where=str(error.filename),
-            todo="mend the permissions there and run it again",
+            todo="fix the permissions there and run it again",
         ) from error
     if not files.lock(lock, wait=False):
         lock.seek(0)

@@ -1,6 +1,6 @@
-"""A `python` and a `dvc` that start at once, for the many commands that tests run.
+"""A `python` and a `dvc` that start immediately, for the many commands that tests run.
 
-Three quarters of what the suite would take is Python starting: DVC, PyTorch and
+Otherwise Python's start would take three quarters of the suite's time: DVC, PyTorch and
 SciPy are imported for each command. As `python -m tools.compare` does, one process
 of each test worker imports them, and every `python -m ...` is a copy of it that reads
 the project's own code from its own folder.
