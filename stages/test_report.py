@@ -35,9 +35,9 @@ from core.data.split_params import SplitParams
 from core.pipeline import files, params
 from core.pipeline.errors import ModelError
 from core.pipeline.runner import run
-from core.report import calibration, pages, pictures, predictions, report, results
-from core.report.gallery import Classified, Shown
-from core.report.pictures import Picture
+from core.report import calibration, image_grids, pages, predictions, report, results
+from core.report.image_grids import Picture
+from core.report.image_selection import Classified, Shown
 from core.report.report import Findings, Validation
 from core.report.test_report_params import TestReportParams
 from core.statistics import intervals
@@ -103,7 +103,7 @@ def weights_as_images(inputs: Inputs) -> Images:
     """Return the weights of a linear model as images, uint8 (classes, H, W, 3)."""
     _, height, width, channels = inputs.data.images.shape
     weight = inputs.model.get_parameter("linear.weight").detach().numpy()
-    return pictures.templates(weight, (height, width, channels))
+    return image_grids.templates(weight, (height, width, channels))
 
 
 def read_validation() -> Validation:
@@ -149,13 +149,13 @@ def test_metrics(
 def draw(shown: list[Shown], images: Images) -> Picture:
     """Draw a gallery, each image with label, prediction and confidence below it."""
     if not shown:
-        return pictures.notice(f"None of the {len(images):,} images is wrong.")
+        return image_grids.notice(f"None of the {len(images):,} images is wrong.")
     captions = [
         (each.label if each.right else f"{each.label} seen as {each.prediction}")
         + f"\n{pages.percent(each.confidence)}"
         for each in shown
     ]
-    return pictures.grid(images[[each.position for each in shown]], captions, columns=COLUMNS)
+    return image_grids.grid(images[[each.position for each in shown]], captions, columns=COLUMNS)
 
 
 def draw_extremes(shown: list[Shown], images: Images) -> Picture:
@@ -165,14 +165,14 @@ def draw_extremes(shown: list[Shown], images: Images) -> Picture:
         + ("" if each.right else f"\nseen as {each.prediction}")
         for position, each in enumerate(shown)
     ]
-    return pictures.grid(images[[each.position for each in shown]], captions, columns=COLUMNS)
+    return image_grids.grid(images[[each.position for each in shown]], captions, columns=COLUMNS)
 
 
 def draw_weights(templates: Images | None, names: list[str]) -> Picture:
     """Draw the weights of each class, if there are any that are images."""
     if templates is None:
-        return pictures.notice("Only a linear model has weights that are images.")
-    return pictures.grid(templates, names, columns=COLUMNS)
+        return image_grids.notice("Only a linear model has weights that are images.")
+    return image_grids.grid(templates, names, columns=COLUMNS)
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from core.pipeline.errors import ParamsError, PipelineError
 from core.pipeline.params import PARAMS_FILE
 from core.pipeline.runner import run
-from tools.experiments import executors, grid, ranking, recipe_files, run_experiments, store
+from tools.experiments import choose_executor, grid, ranking, recipe_files, run_experiments, store
 from tools.experiments.store import Result
 
 
@@ -56,7 +56,7 @@ def main(
         )
     print(end=recipe_files.note_on_edits([name], PARAMS_FILE, settings, seeds))
     ran = run_experiments.run_missing(
-        root, snapshot, planned, executors.chosen(root, jobs, ray), force
+        root, snapshot, planned, choose_executor.chosen(root, jobs, ray), force
     )
     if ran.results:
         tested = [store.test_accuracy(root, snapshot, each.experiment) for each in ran.results]

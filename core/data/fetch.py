@@ -108,16 +108,16 @@ def manual_steps(sums: Mapping[str, str], sources: Sequence[str]) -> str:
 
 def _from_address(source: str, file_name: str, sha256: str, size: int, patience: Patience) -> bytes:
     # Imported here: it takes 0.3 s, and bundled files do not need it.
-    from core.data import network
+    from core.data import http_client
 
     as_published = file_name.endswith(PACKED)
     try:
-        packed = network.receive(
+        packed = http_client.receive(
             f"{source.rstrip('/')}/{file_name.removesuffix(PACKED)}{PACKED}",
             at_most=size if as_published else _most_packed(size),
             **patience._asdict(),
         )
-    except network.TransferError as error:
+    except http_client.TransferError as error:
         raise SourceError(str(error)) from error
     content = packed if as_published else archives.gunzip(packed, at_most=size + 1)
     return _verified(content, file_name, sha256, size)

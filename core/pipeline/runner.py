@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import NoReturn
 
 import core
-from core.pipeline import process_rank, stage_lock
+from core.pipeline import orphans, process_rank, stage_lock
 from core.pipeline.errors import PipelineError, SetupError, StorageError
 
 # What to do when the system refuses something.
@@ -108,7 +108,7 @@ def _exclusive(module: ModuleType) -> AbstractContextManager[object]:
     """Hold the stage lock of this folder while `module` runs, if it is a stage."""
     file = Path(module.__file__ or "")
     if "DVC_STAGE" in os.environ:  # set by DVC for the stages that it runs
-        stage_lock.end_with_dvc()
+        orphans.end_with_dvc()
     # Of the processes of a distributed stage, one on each machine takes the lock.
     if file.parent.name != "stages" or process_rank.current().local_rank > 0:
         return nullcontext()

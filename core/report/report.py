@@ -9,10 +9,10 @@ import pandas as pd
 from core.data.arrays import Images
 from core.data.dataset_params import DatasetParams
 from core.data.split_params import SplitParams
-from core.report import calibration, charts, classification, gallery, pages
+from core.report import calibration, charts, classification, image_selection, pages
 from core.report.calibration import Bin, Coverage
 from core.report.classification import Matrix
-from core.report.gallery import Classified, Shown
+from core.report.image_selection import Classified, Shown
 from core.report.results import Measured
 from core.statistics import intervals
 from core.statistics.intervals import Difference
@@ -85,12 +85,14 @@ def find(tested: Classified, *, count: int) -> Findings:
         per_class=classification.per_class(matrix, tested.names),
         bins=calibration.reliability(labels, probabilities),
         coverage=calibration.coverage(labels, probabilities, SHARES),
-        most_wrong=gallery.show(
+        most_wrong=image_selection.show(
             tested, classification.most_wrong(labels, probabilities, count=count)
         ),
-        least_certain=gallery.show(tested, calibration.least_certain(probabilities, count=count)),
-        random_sample=gallery.show(tested, sample),
-        extremes=gallery.show(tested, extremes),
+        least_certain=image_selection.show(
+            tested, calibration.least_certain(probabilities, count=count)
+        ),
+        random_sample=image_selection.show(tested, sample),
+        extremes=image_selection.show(tested, extremes),
     )
 
 
@@ -162,13 +164,15 @@ def page(
         "validation": validation,
         "difference": validation.above(findings.correct, len(tested.labels)),
         "sample_seed": SAMPLE_SEED,
-        "templates": [] if templates is None else [gallery.address(each) for each in templates],
+        "templates": []
+        if templates is None
+        else [image_selection.address(each) for each in templates],
         "charts": _charts(findings, validation.history),
     }
     cells = {"names": tested.names, "matrix": findings.matrix.tolist()}
     without_images = pages.render(template, **facts, cells={**cells, "rows": []})
     room = LARGEST_PAGE - len(without_images.encode("utf-8"))
-    rows = gallery.sheets(tested, room=room)
+    rows = image_selection.sheets(tested, room=room)
     return pages.render(template, **facts, cells={**cells, "rows": rows})
 
 

@@ -9,7 +9,9 @@ use the names in `OFFERED`.
 import ast
 import re
 from functools import cache
+from importlib.abc import InspectLoader
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, create_model
@@ -88,6 +90,17 @@ def recorded(values: Any) -> _ModelParams:
     return schema(used).model_validate({k: v for k, v in own.items() if k not in {*known} - {name}})
 
 
+class _OneClass(InspectLoader):
+    """Imports a class of a module, and nothing else of it."""
+
+    def __init__(self, own: ast.ClassDef | ast.FunctionDef) -> None:
+        self.own = own
+
+    def get_source(self, fullname: str) -> str:
+        """Return what Python runs instead of the whole file."""
+        return ast.unparse(self.own)
+
+
 def _read(path: Path) -> type[Section]:
     """Read the source of an architecture: what it is called, and its class `Params`."""
     file = "/".join(path.parts[-4:])  # core/training/models/NAME.py
@@ -118,10 +131,10 @@ def _read(path: Path) -> type[Section]:
     own = defined.get("Params")
     if own is None:
         return Section
-    namespace = dict(OFFERED)
+    module = ModuleType(path.stem)
+    vars(module).update(OFFERED)
     try:
-        # The project's own source, run as an import would.
-        exec(compile(ast.Module([own], []), file, "exec"), namespace)  # noqa: S102
+        _OneClass(own).exec_module(module)
     except Exception as error:
         raise SetupError(
             f"the parameters of {file} cannot be read without torch",
@@ -130,7 +143,7 @@ def _read(path: Path) -> type[Section]:
             found=f"{type(error).__name__}: {error}",
             todo="core/training/models/cnn.py is an example",
         ) from error
-    found = namespace["Params"]
+    found = module.Params
     if not (isinstance(found, type) and issubclass(found, Section)):
         raise SetupError(
             f"the parameters of {file} would not be checked",

@@ -19,8 +19,8 @@ from core.data import idx
 from core.data.dataset_params import DatasetParams
 from core.data.split_params import SplitParams
 from core.pipeline import files
-from core.report import pictures, report
-from core.report.gallery import Classified
+from core.report import image_grids, report
+from core.report.image_selection import Classified
 from core.report.report import Validation
 from core.report.results import Measured
 from core.training.model_params import ModelParams
@@ -61,7 +61,7 @@ def page(tested: Classified, validation: Validation, *, linear: bool = True) -> 
         findings=findings,
         metrics=stage.test_metrics(tested, 1.0819, findings, validation),
         validation=validation,
-        templates=pictures.templates(weight, shape) if linear else None,
+        templates=image_grids.templates(weight, shape) if linear else None,
     )
 
 

@@ -29,13 +29,14 @@ class Project:
         """Run a command in the folder; never raises.
 
         Args:
-            command: `python` and `dvc` are those of tests/support/quick_python.py, or,
-                if there are variables, which may have to be there when Python starts,
-                those of this environment.
+            command: its `python` is that of tests/support/quick_python.py, or, if there
+                are variables, which may have to be there when Python starts, this one.
             environment: variables to add.
         """
-        python = Path(sys.executable).parent if environment else quick_python.folder()
-        path = f"{python}{os.pathsep}{os.environ['PATH']}"
+        folders = [Path(sys.executable).parent, os.environ["PATH"]]
+        if not environment:
+            folders.insert(0, quick_python.folder())
+        path = os.pathsep.join(map(str, folders))
         return subprocess.run(
             command,
             cwd=self.folder,

@@ -1,15 +1,16 @@
-"""A `python` and a `dvc` that start immediately, for the many commands that tests run.
+"""A `python` whose stages start at once, for the many that tests run.
 
-Otherwise Python's start would take three quarters of the suite's time: DVC, PyTorch and
-SciPy are imported for each command. As `python -m tools.compare` does, one process
-of each test worker imports them, and every `python -m ...` is a copy of it that reads
-the project's own code from its own folder.
+Importing PyTorch takes longer than a stage on a few hundred images. As
+`python -m tools.compare` does, one process of each test worker imports it, and the
+stages that need it are copies of that process, which read the project's own code from
+their own folder. All other commands are left to Python itself, which is quicker there.
 """
 
 import atexit
 import functools
 import os
 import shlex
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -19,13 +20,21 @@ from tools.experiments.preloaded import preloaded
 
 @functools.cache
 def folder() -> Path:
-    """Return the folder of both commands; they are there until this process ends."""
+    """Return the folder of this `python`; it is there until this process ends."""
     stack = ExitStack()
     atexit.register(stack.close)
     variables = numerics.PORTABLE_KERNELS | numerics.WAITING
     made = stack.enter_context(preloaded(variables, os.environ))
-    dvc = made / "dvc"
-    if not dvc.exists():
-        dvc.write_text(f'#!/bin/sh\nexec {shlex.quote(str(made / "python"))} -m dvc "$@"\n')
-        dvc.chmod(0o755)
+    if made == Path(sys.executable).parent:  # there is no quick one here
+        return made
+    quick = (made / "python").rename(made / "quick")
+    python = made / "python"
+    python.write_text(
+        "#!/bin/sh\n"
+        f'case "$1 $2" in -m\\ stages.train|-m\\ stages.evaluate|-m\\ stages.test_report)\n'
+        f'  exec {shlex.quote(str(quick))} "$@" ;;\n'
+        "esac\n"
+        f'exec {shlex.quote(sys.executable)} "$@"\n'
+    )
+    python.chmod(0o755)
     return made

@@ -22,7 +22,7 @@ from core.pipeline.errors import SetupError
 from core.pipeline.params import PARAMS_FILE
 from core.pipeline.runner import run
 from tools.compare import rendering
-from tools.experiments import executors, grid, recipe_files, run_experiments, store
+from tools.experiments import choose_executor, grid, recipe_files, run_experiments, store
 from tools.experiments.ranking import Comparison, compare
 
 PAGE = Path("reports/compare.html")
@@ -61,7 +61,7 @@ def main(
     planned = grid.plan(settings, seeds, PARAMS_FILE, names)
     print(end=recipe_files.note_on_edits(names, PARAMS_FILE, settings, seeds))
     ran = run_experiments.run_missing(
-        root, snapshot, planned, executors.chosen(root, jobs, ray), force
+        root, snapshot, planned, choose_executor.chosen(root, jobs, ray), force
     )
     if ran.results:
         comparison = compare(planned, [*ran.results, *ran.divergences])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from core.training import numerics
 from tools.experiments.checkouts import POLL_SECONDS, Checkout, Run, python_for
-from tools.experiments.executor import WORK, exclusive
+from tools.experiments.executor_interface import WORK, exclusive
 from tools.experiments.grid import Experiment
 from tools.experiments.store import Outcome, Snapshot
 

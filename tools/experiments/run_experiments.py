@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from core.pipeline.errors import PipelineError, SetupError
 from tools.experiments import store
-from tools.experiments.executor import WORK, Executor
+from tools.experiments.executor_interface import WORK, Executor
 from tools.experiments.grid import Experiment
 from tools.experiments.store import Divergence, Outcome, Result, Snapshot
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from core.data import arrays
 from core.data.arrays import Indices
-from core.report import pictures
+from core.report import image_grids
+from core.report.image_grids import Picture
 from core.report.pages import percent
-from core.report.pictures import Picture
 from tools.review.results import ModelResults, Predictions
 from tools.review.verdict import Compared
 
@@ -93,7 +93,7 @@ def draw(
         shown = _most_confident(positions, wrong)
         if len(shown):
             captions = [_caption(old, new, after.classes, int(i)) for i in shown]
-            drawn[kind] = pictures.grid(images[new.indices[shown]], captions, columns=COLUMNS)
+            drawn[kind] = image_grids.grid(images[new.indices[shown]], captions, columns=COLUMNS)
     return drawn, "" if drawn else "There are no pictures: both get the same images right."
 
 

@@ -27,8 +27,8 @@ from typing import NoReturn
 
 from core.pipeline.errors import PipelineError, SetupError
 from core.pipeline.runner import check_source
-from tools.repository import git, lock
-from tools.repository.lock import Difference, Stage
+from tools.repository import dvc_lock, git
+from tools.repository.dvc_lock import Difference, Stage
 from tools.verify import causes, comparison, emulation, rebuild
 
 LOCK = "dvc.lock"
@@ -55,7 +55,7 @@ class Committed:
                 found=self.title,
                 todo=f"dvc repro and commit {LOCK}; or name a revision that has one",
             )
-        self.stages = lock.read(git.content(commit, LOCK), f"{LOCK} of {self.title}")
+        self.stages = dvc_lock.read(git.content(commit, LOCK), f"{LOCK} of {self.title}")
 
     def text(self, path: str) -> str:
         """Return a file of the commit, empty if it has none."""
@@ -63,7 +63,7 @@ class Committed:
 
     def in_metrics(self) -> set[str]:
         """Return the files in metrics/."""
-        return {path for path in self.files if lock.within(path, METRICS)}
+        return {path for path in self.files if dvc_lock.within(path, METRICS)}
 
     def made(self) -> set[str]:
         """Return the files of the commit that a rebuild has to create."""
@@ -114,9 +114,9 @@ def verify(arguments: argparse.Namespace) -> int:
         rebuild.rebuild(clone, emulated=emulated, hostile=arguments.hostile)
         seconds = time.monotonic() - started
 
-        rebuilt = lock.read((clone / LOCK).read_bytes(), f"{LOCK} of the rebuild")
+        rebuilt = dvc_lock.read((clone / LOCK).read_bytes(), f"{LOCK} of the rebuild")
         changed = {path for path in committed.made() - {LOCK} if differs(committed, path, clone)}
-        differences = lock.compare(committed.stages, rebuilt, changed=changed)
+        differences = dvc_lock.compare(committed.stages, rebuilt, changed=changed)
         files = len(committed.compared())
         if not differences and not changed:
             print(f"Same: all {files} files have the committed bytes ({seconds:.0f} s).")
@@ -145,7 +145,7 @@ def refuse_uncommitted(committed: Committed) -> None:
     changed = [
         path
         for path in git.uncommitted()
-        if lock.within(path, METRICS) or any(lock.within(path, each) for each in matter)
+        if dvc_lock.within(path, METRICS) or any(dvc_lock.within(path, each) for each in matter)
     ]
     if changed:
         raise SetupError(

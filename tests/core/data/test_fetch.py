@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from core.data import network
+from core.data import http_client
 from core.data.fetch import Patience, fetch, manual_steps
 from core.pipeline.errors import DownloadError
 from tests.support.misbehaving_server import MisbehavingServer, serving
@@ -287,7 +287,7 @@ def test_a_large_file_is_received_without_a_second_copy() -> None:
     with serving(bytes(40_000_000)) as large:
         tracemalloc.start()
         try:
-            received = network.receive(
+            received = http_client.receive(
                 large.address("right"),
                 at_most=40_000_000,
                 connect_seconds=1,
@@ -380,6 +380,6 @@ def test_a_connection_that_was_given_up_is_closed(server: MisbehavingServer) -> 
 def test_a_mistake_of_ours_in_the_transfer_is_not_taken_for_a_failing_server(
     server: MisbehavingServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(network, "PIECE", "a mistake")
+    monkeypatch.setattr(http_client, "PIECE", "a mistake")
     with pytest.raises(TypeError):
         fetch(NAME, SHA256, len(CONTENT), [server.address("right")])

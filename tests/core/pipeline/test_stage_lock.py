@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from core.pipeline import stage_lock
+from core.pipeline import orphans
 from core.pipeline.errors import SetupError
 from tests.core.pipeline.test_runner import STAGE, environment, make_project
 from tests.support.faults import processes_in, wait_for
@@ -124,7 +124,7 @@ def test_a_dvc_that_ends_while_its_stage_begins_is_reported_likewise(
     monkeypatch.setattr(os, "getppid", lambda: ended.pid)
 
     with pytest.raises(SetupError, match="the DVC that started this stage has ended"):
-        stage_lock.end_with_dvc()
+        orphans.end_with_dvc()
 
 
 def test_a_stage_that_dvc_did_not_start_outlives_the_one_that_did(project: Path) -> None:

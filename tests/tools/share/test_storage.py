@@ -113,21 +113,21 @@ def test_what_was_sent_comes_back_and_what_was_changed_there_is_named(
     assert {path.stat().st_mode & 0o777 for path in theirs.values()} == {0o444}
 
     flipped = storage.object(md5(CONTENTS[1]))
-    cut_off = storage.object(md5(CONTENTS[0]))
+    truncated = storage.object(md5(CONTENTS[0]))
     remote.write(flipped, b"Two" + CONTENTS[1][3:])
-    remote.write(cut_off, b"on")
+    remote.write(truncated, b"on")
     for path in theirs.values():
         path.unlink()
     damaged = {
         flipped: md5(b"Two" + CONTENTS[1][3:]),
-        cut_off: md5(b"on"),
+        truncated: md5(b"on"),
         gone: "",
     }
     assert storage.get({**sums, gone: "f" * 32}, theirs) == damaged
     assert [path.read_bytes() for path in theirs.values() if path.exists()] == [b""]
     assert not list((tmp_path / "theirs").glob("*/*.*")), "something half-written"
 
-    storage.send({flipped: sources[md5(CONTENTS[1])], cut_off: sources[md5(CONTENTS[0])]})
+    storage.send({flipped: sources[md5(CONTENTS[1])], truncated: sources[md5(CONTENTS[0])]})
     assert storage.get(sums, {}) == {}
 
 

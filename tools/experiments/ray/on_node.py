@@ -1,6 +1,6 @@
 """What the nodes of a Ray cluster do: run experiments, each in its own checkout.
 
-`tools.experiments.ray.executor` calls these functions as Ray tasks; Ray copies the caller's
+`tools.experiments.ray.ray_executor` calls these functions as Ray tasks; Ray copies the caller's
 code to every node. A node needs only the pinned packages: the caller sends everything
 that experiments start from, and gets their outputs back.
 """
@@ -20,7 +20,7 @@ from tools.experiments.checkouts import POLL_SECONDS, Checkout
 from tools.experiments.grid import Experiment
 from tools.experiments.outputs import Cache
 from tools.experiments.store import LOCK, Outcome, Snapshot
-from tools.repository import git, lock, packages
+from tools.repository import dvc_lock, git, packages
 
 # Variables that Ray sets for its own processes, and that would affect stages.
 OF_RAY = ("OMP_NUM_THREADS", "PYTHONBREAKPOINT", "PYTHONPATH", "SPT_NOENV")
@@ -187,6 +187,6 @@ def objects(lock_file: Path, cache: Cache) -> dict[str, bytes]:
     Returns:
         The content of each object by its MD5.
     """
-    stages = lock.read(lock_file.read_bytes(), str(lock_file))
+    stages = dvc_lock.read(lock_file.read_bytes(), str(lock_file))
     written = {md5 for stage in stages for md5 in stage.outputs.values()}
     return {md5: cache.object(md5).read_bytes() for md5 in sorted(written) if cache.has(md5)}

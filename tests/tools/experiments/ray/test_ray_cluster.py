@@ -17,7 +17,7 @@ from core.pipeline.errors import DataError, SetupError
 from tests.support.project import ROOT, Project
 from tests.tools.experiments.ray.cluster import Cluster, cluster, needs_ray
 from tools.experiments import checkouts, outputs
-from tools.experiments.executors import chosen
+from tools.experiments.choose_executor import chosen
 from tools.experiments.local_executor import LocalExecutor
 from tools.experiments.outputs import Cache
 from tools.experiments.ray import on_node

@@ -3,8 +3,8 @@
 import pytest
 
 from core.pipeline.errors import DataError
-from tools.repository import lock
-from tools.repository.lock import Difference, Stage
+from tools.repository import dvc_lock
+from tools.repository.dvc_lock import Difference, Stage
 
 # As DVC writes it; `train`, although it stands first, reads what `split` writes.
 LOCK = b"""
@@ -39,7 +39,7 @@ stages:
 
 
 def test_stages_come_after_those_that_they_read_from() -> None:
-    split, train = lock.read(LOCK, "a test")
+    split, train = dvc_lock.read(LOCK, "a test")
     assert split == Stage(
         "split",
         {"cmd of split in dvc.yaml": "python -m stages.split"},
@@ -64,7 +64,7 @@ def test_stages_come_after_those_that_they_read_from() -> None:
 )
 def test_what_is_not_a_lock_is_refused(content: bytes) -> None:
     with pytest.raises(DataError, match=r"dvc\.lock is not in the format of DVC"):
-        lock.read(content, "a test")
+        dvc_lock.read(content, "a test")
 
 
 def stages(**outputs: str) -> list[Stage]:
@@ -77,11 +77,11 @@ def stages(**outputs: str) -> list[Stage]:
 
 
 def test_the_same_locks_have_no_differences() -> None:
-    assert lock.compare(stages(), stages()) == []
+    assert dvc_lock.compare(stages(), stages()) == []
 
 
 def test_what_a_stage_writes_differently_shows_in_it_and_in_those_that_read_it() -> None:
-    first, second = lock.compare(stages(), stages(a="2", c="2"))
+    first, second = dvc_lock.compare(stages(), stages(a="2", c="2"))
     assert first == Difference("first", [], [], ["a"])
     assert second == Difference("second", [], ["a"], ["c"])
     assert first.began
@@ -89,26 +89,26 @@ def test_what_a_stage_writes_differently_shows_in_it_and_in_those_that_read_it()
 
 
 def test_a_stage_that_read_something_else_and_wrote_the_same_did_not_begin_it() -> None:
-    _, second = lock.compare(stages(), stages(a="2"))
+    _, second = dvc_lock.compare(stages(), stages(a="2"))
     assert second == Difference("second", [], ["a"], [])
     assert not second.began
 
 
 def test_an_output_that_is_known_to_differ_differs_whatever_its_hash() -> None:
-    (second,) = lock.compare(stages(), stages(), changed={"c", "elsewhere"})
+    (second,) = dvc_lock.compare(stages(), stages(), changed={"c", "elsewhere"})
     assert second == Difference("second", [], [], ["c"])
 
 
 def test_a_stage_that_one_lock_lacks_differs_in_everything() -> None:
-    (second,) = lock.compare(stages(), stages()[:1])
+    (second,) = dvc_lock.compare(stages(), stages()[:1])
     assert second == Difference("second", ["cmd"], ["a"], ["c"])
-    assert lock.compare(stages()[:1], stages()) == [second]
+    assert dvc_lock.compare(stages()[:1], stages()) == [second]
 
 
 def test_a_changed_parameter_is_a_difference_even_between_null_and_missing() -> None:
     old = [Stage("train", {"train.threads": None}, {}, {})]
     new = [Stage("train", {}, {}, {})]
-    assert lock.compare(old, new) == [Difference("train", ["train.threads"], [], [])]
+    assert dvc_lock.compare(old, new) == [Difference("train", ["train.threads"], [], [])]
 
 
 @pytest.mark.parametrize(
@@ -122,4 +122,4 @@ def test_a_changed_parameter_is_a_difference_even_between_null_and_missing() -> 
     ],
 )
 def test_a_folder_holds_what_is_below_it(path: str, folder: str, inside: bool) -> None:
-    assert lock.within(path, folder) is inside
+    assert dvc_lock.within(path, folder) is inside

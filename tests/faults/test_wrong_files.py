@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from core.data import arrays
 from core.data.datasets import DATASETS, mnist_like
-from core.pipeline import runner
+from core.pipeline import params, runner
 from core.pipeline.errors import PipelineError
 from core.training import architectures, weights
 from stages import download, evaluate, split, train
@@ -499,7 +499,7 @@ PARAMS: dict[str, tuple[str | bytes, str]] = {
     "10,000 brackets": (changed(SEED, "  lr: " + "[" * 10_000), "found:    10,0"),
     "2,000 braces": (changed(SEED, "  lr: " + "{a: " * 2_000), "found:    2,0"),
     "10,000 dashes": (f"{GOOD}x:\n  " + "- " * 10_000, "within each other"),
-    "nothing": ("", "expected the keys dataset, launcher, model"),
+    "nothing": ("", f"expected the keys {', '.join(params.schemas())}"),
     "a tag": (changed(SEED, "  lr: !!python/name:os.system"), "found !!python/name:os.system"),
     "a misspelt key": (changed(SEED, "  lrr: 0.001"), "unknown; did you mean lr?"),
     "a merge that git left": (

@@ -25,7 +25,7 @@ from core.pipeline.errors import PipelineError, SetupError
 from core.training import numerics
 from tools import environment
 from tools.experiments import checkouts, outputs
-from tools.experiments.executor import WORK, exclusive
+from tools.experiments.executor_interface import WORK, exclusive
 from tools.experiments.grid import Experiment
 from tools.experiments.outputs import Cache
 from tools.experiments.ray import on_node

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from core.pipeline.errors import SetupError
 from tools import extra
-from tools.experiments.executor import Executor
+from tools.experiments.executor_interface import Executor
 from tools.experiments.local_executor import LocalExecutor
 
 RAY_EXECUTOR = "tools.experiments.ray"  # may be deleted where there is no cluster
@@ -31,6 +31,6 @@ def chosen(root: Path, jobs: int | None, ray: str | None) -> Executor:
             todo="run it without --ray",
         )
     extra.require("ray", "ray", "--ray")
-    from tools.experiments.ray.executor import RayExecutor
+    from tools.experiments.ray.ray_executor import RayExecutor
 
     return RayExecutor(root, jobs, ray)

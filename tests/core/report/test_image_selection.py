@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from core.report import gallery
-from core.report.gallery import Classified
+from core.report import image_selection
+from core.report.image_selection import Classified
 
 
 def random_set(count: int, classes: int, *, channels: int = 1, size: int = 8) -> Classified:
@@ -47,7 +47,7 @@ def drawn(rows: list[dict[str, Any]]) -> list[int]:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_with_room_enough_each_cell_has_all_its_images_untouched(channels: int) -> None:
     test = random_set(300, 4, channels=channels)
-    rows = gallery.sheets(test, room=10_000_000)
+    rows = image_selection.sheets(test, room=10_000_000)
     assert sorted(drawn(rows)) == list(range(300))
     for label, row in enumerate(rows):
         for prediction, cell in row["cells"].items():
@@ -62,8 +62,8 @@ def test_with_room_enough_each_cell_has_all_its_images_untouched(channels: int) 
 
 def test_in_less_room_greys_are_rounded_and_no_image_is_left_out() -> None:
     test = random_set(2000, 3)
-    whole = len(json.dumps(gallery.sheets(test, room=10_000_000)))
-    rows = gallery.sheets(test, room=int(0.7 * whole))
+    whole = len(json.dumps(image_selection.sheets(test, room=10_000_000)))
+    rows = image_selection.sheets(test, room=int(0.7 * whole))
     assert sorted(drawn(rows)) == list(range(2000))
     for label, row in enumerate(rows):
         for prediction, cell in row["cells"].items():
@@ -77,7 +77,7 @@ def test_in_less_room_greys_are_rounded_and_no_image_is_left_out() -> None:
 @pytest.mark.parametrize("room", [100_000, 30_000])
 def test_in_too_little_room_each_cell_keeps_its_least_certain(channels: int, room: int) -> None:
     test = random_set(2000, 3, channels=channels)
-    rows = gallery.sheets(test, room=room)
+    rows = image_selection.sheets(test, room=room)
     assert len(json.dumps(rows, separators=(",", ":"))) <= room
     shown, whole = [], []
     for label, row in enumerate(rows):
@@ -95,13 +95,13 @@ def test_in_too_little_room_each_cell_keeps_its_least_certain(channels: int, roo
 
 
 def test_without_any_room_there_are_no_images_and_no_error() -> None:
-    rows = gallery.sheets(random_set(20, 3), room=0)
+    rows = image_selection.sheets(random_set(20, 3), room=0)
     assert rows == [{"sheet": "", "columns": 0, "lines": 0, "cells": {}}] * 3
 
 
 def test_a_hundred_classes_of_colour_images_fit() -> None:
     test = random_set(3000, 100, channels=3, size=32)
-    rows = gallery.sheets(test, room=1_000_000)
+    rows = image_selection.sheets(test, room=1_000_000)
     assert len(json.dumps(rows, separators=(",", ":"))) <= 1_000_000
     assert len(set(drawn(rows))) == len(drawn(rows)) > 300
 
@@ -110,7 +110,7 @@ def test_an_image_is_shown_with_its_likeliest_classes_and_always_its_label() -> 
     probabilities = np.array([[0.3, 0.25, 0.2, 0.1, 0.08, 0.04, 0.03]], dtype=np.float32)
     names = list("abcdefg")
     images = np.full((1, 2, 2, 1), 7, dtype=np.uint8)
-    (shown,) = gallery.show(Classified(images, np.array([6]), probabilities, names), [0])
+    (shown,) = image_selection.show(Classified(images, np.array([6]), probabilities, names), [0])
     assert (shown.position, shown.label, shown.prediction, shown.right) == (0, "g", "a", False)
     assert [each.name for each in shown.odds] == ["a", "b", "c", "d", "e", "g"]
     assert [each.is_label for each in shown.odds] == [False] * 5 + [True]
