@@ -65,7 +65,7 @@ def main() -> None:
 
 def measured(model: str, kind: str, count: int, images: int) -> None:
     """Print the time of an epoch; of several processes, the first one prints."""
-    if kind == "processes" and count > 1 and process_rank.place().world_size == 1:
+    if kind == "processes" and count > 1 and process_rank.current().world_size == 1:
         again = ("benchmarks.processes", "--variant", model, kind, str(count), str(images))
         torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count))
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # else torchrun prints a warning
@@ -76,7 +76,7 @@ def measured(model: str, kind: str, count: int, images: int) -> None:
     from benchmarks import workload
     from core.training.parallel import distributed
 
-    with distributed.joined(process_rank.place(), "cpu") as processes:
+    with distributed.joined(process_rank.current(), "cpu") as processes:
         data = workload.load()
         data = data._replace(train_indices=data.train_indices[:images])
         training = workload.start(

@@ -42,7 +42,7 @@ def start(
     *,
     model: Mapping[str, Any] | None = None,
     train: Mapping[str, Any] | None = None,
-    processes: Processes = distributed.ALONE,
+    processes: Processes = distributed.ONE_PROCESS,
 ) -> Training:
     """Build a model and its training.
 

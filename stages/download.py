@@ -19,7 +19,7 @@ if not __package__:  # run as a file: find core/ as `python -m` does
 from core.data import arrays
 from core.data.dataset_params import DatasetParams
 from core.data.datasets import DATASETS, Arrays
-from core.data.fetch import by_hand, fetch
+from core.data.fetch import fetch, manual_steps
 from core.pipeline import files, params
 from core.pipeline.runner import run
 
@@ -35,10 +35,10 @@ def load(name: str, sources: list[str]) -> Arrays:
 
     Raises:
         DownloadError: a file of it came from none of them.
-        DataError: a file is what was expected, but not in the data set's format.
+        DataError: a file has the expected hash, but is not in the data set's format.
     """
     dataset = DATASETS[name]
-    todo = by_hand({file: sums.sha256 for file, sums in dataset.files.items()}, sources)
+    todo = manual_steps({file: sums.sha256 for file, sums in dataset.files.items()}, sources)
     contents = {
         file: fetch(file, sums.sha256, sums.size, sources, todo=todo)
         for file, sums in dataset.files.items()

@@ -1,12 +1,12 @@
-"""Measures the model on the images that it may be chosen by.
+"""Measures the model on train and val, the images that it may be chosen by.
 
 Reads:  data/raw/train_images.npy, train_labels.npy and classes.json,
         data/split/train_indices.npy and val_indices.npy, models/model.pt
 Writes: metrics/evaluate.json, loss and accuracy on train and val;
         metrics/val_predictions.csv, a row a validation image
 
-It measures the file of weights, not the model in the trainer's memory: that
-its digits equal those of the training history shows that the file is whole.
+It measures the file of weights, not the model in the trainer's memory: equal digits
+in the training history show that the file is intact.
 """
 
 import sys
@@ -53,10 +53,10 @@ def main() -> None:
     from core.training.evaluation import measure, predict  # torch comes after `load`
 
     evaluation = {}
-    for side, indices in {"train": data.train_indices, "val": data.val_indices}.items():
+    for part, indices in {"train": data.train_indices, "val": data.val_indices}.items():
         measured = measure(model, data.images, data.labels, indices, workers=workers)
-        evaluation[side] = measured._asdict()
-        print(f"{side:<5}  loss {measured.loss:.4f}  accuracy {measured.accuracy:.4f}")
+        evaluation[part] = measured._asdict()
+        print(f"{part:<5}  loss {measured.loss:.4f}  accuracy {measured.accuracy:.4f}")
     probabilities = predict(model, data.images, data.val_indices, workers=workers)
 
     files.write_json(EVALUATION, evaluation)

@@ -3,8 +3,8 @@
 Reads:  data/raw/train_labels.npy, data/raw/classes.json
 Writes: data/split/train_indices.npy and val_indices.npy, int64, ascending
 
-The test set is not touched. It was set apart by the makers of the data set,
-and only test_report reads it.
+The test set is not touched. The authors of the data set separated it, and only
+test_report reads it.
 """
 
 import sys

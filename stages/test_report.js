@@ -1,6 +1,6 @@
-// Makes the report answer: a click on a cell of the confusion matrix shows its
-// images, a click on a head of the table of classes sorts it. Without it the
-// page is whole, and these are a table of counts and a table in order.
+// Interaction of the report: a click on a cell of the confusion matrix shows its
+// images, a click on a header of the table of classes sorts it. Without scripts the
+// page is complete; these two are static tables.
 "use strict";
 
 const data = JSON.parse(document.getElementById("cells").textContent);
@@ -61,14 +61,14 @@ function show(button) {
     `background-image: url(${row.sheet}); ` +
     `background-size: ${100 * row.columns}% ${100 * row.lines}%; }` : "";
   list.replaceChildren(...found.images.map((index, position) => {
-    const place = found.first + position;
+    const sprite = found.first + position;
     const image = document.createElement("span");
     const percent = found.percent[position].toFixed(1) + "\u00a0%";
     image.setAttribute("role", "img");
     image.setAttribute("aria-label", `Image ${index}: ${data.names[cell.label]} ` +
       `seen as ${data.names[cell.prediction]}, ${percent}`);
     image.title = image.getAttribute("aria-label");
-    const x = place % row.columns, y = Math.floor(place / row.columns);
+    const x = sprite % row.columns, y = Math.floor(sprite / row.columns);
     image.style.backgroundPosition = `${10000 * x / width}% ${10000 * y / height}%`;
     const item = document.createElement("li");
     item.append(image, percent);
@@ -93,7 +93,7 @@ matrix.addEventListener("click", (event) => {
   else if (button) show(button);
 });
 
-// From cell to cell by the arrows, over those without images.
+// The arrow keys move from cell to cell, skipping those without images.
 const steps = {ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0]};
 matrix.addEventListener("keydown", (event) => {
   const step = steps[event.key];
@@ -121,7 +121,7 @@ document.getElementById("cell-close").addEventListener("click", () => {
 document.addEventListener("keydown", (event) => {
   if (event.key !== "Escape") return;
   const tile = document.activeElement.closest(".tile");
-  if (tile) tile.blur(); // puts its probabilities away
+  if (tile) tile.blur(); // hides its probabilities
   else if (chosen) {
     const button = chosen;
     close();

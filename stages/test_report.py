@@ -1,7 +1,7 @@
 """Measures the model on the test set, once, and writes a report on it.
 
 The only stage that reads the test set. No stage reads what it writes, so no
-setting can be chosen by it.
+parameter can be chosen by it.
 
 Reads:  data/raw/test_images.npy, test_labels.npy and classes.json,
         models/model.pt;
@@ -12,10 +12,10 @@ Writes: metrics/test.json, loss and accuracy with its interval, its difference
         metrics/test_predictions.csv, a row an image;
         metrics/per_class.csv, precision, recall, F1 and support of each class;
         metrics/calibration.csv, confidence and accuracy of each bin;
-        metrics/coverage.csv, accuracy if the least certain are handed over;
+        metrics/coverage.csv, accuracy if the least certain are rejected;
         reports/most_wrong.png, least_certain.png, random_sample.png,
         best_and_worst.png and weights.png;
-        reports/test_report.html, all of it on one page that needs no network
+        reports/test_report.html, everything on one page that needs no network
 """
 
 import sys
@@ -69,7 +69,7 @@ WEIGHTS = Path("reports/weights.png")
 REPORT = Path("reports/test_report.html")
 
 HISTORY_COLUMNS = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
-COLUMNS = 4  # of a picture: readable on a phone; even, so that best stands beside worst
+COLUMNS = 4  # of a picture: readable on a phone; even, so that best and worst share a row
 
 
 def measure(inputs: Inputs, device: str) -> tuple[Classified, float]:
@@ -80,7 +80,7 @@ def measure(inputs: Inputs, device: str) -> tuple[Classified, float]:
         device: that computes, `cpu` or `cuda`.
 
     Returns:
-        What it makes of each image, and its mean cross-entropy in nats.
+        Its predictions for each image, and its mean cross-entropy in nats.
     """
     from core.training import evaluation, tensors  # torch comes after `load`
 
@@ -107,7 +107,7 @@ def weights_as_images(inputs: Inputs) -> Images:
 
 
 def read_validation() -> Validation:
-    """Read what the stages before measured."""
+    """Read what earlier stages measured."""
     rows = results.read_numbers(VAL_PREDICTIONS, predictions.COLUMNS)
     measured = results.read_evaluation(EVALUATION)
     return Validation(
@@ -125,7 +125,7 @@ def read_validation() -> Validation:
 def test_metrics(
     tested: Classified, loss: float, findings: Findings, validation: Validation
 ) -> dict[str, float]:
-    """Put together what metrics/test.json holds, rounded as it is written."""
+    """Return the content of metrics/test.json, rounded as it is written."""
     correct, total = findings.correct, len(tested.labels)
     low, high = intervals.wilson(correct, total)
     above = validation.above(correct, total)
@@ -159,7 +159,7 @@ def draw(shown: list[Shown], images: Images) -> Picture:
 
 
 def draw_extremes(shown: list[Shown], images: Images) -> Picture:
-    """Draw each class's best image beside its worst, by the probability of its label."""
+    """Draw each class's best and worst image, by the probability of its label."""
     captions = [
         f"{'worst' if position % 2 else 'best'} {each.label}\n{pages.percent(each.of_label)}"
         + ("" if each.right else f"\nseen as {each.prediction}")

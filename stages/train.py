@@ -1,11 +1,11 @@
-"""Trains the model and notes how it went, epoch by epoch.
+"""Trains the model and records loss and accuracy after each epoch.
 
 Reads:  data/raw/train_images.npy, train_labels.npy and classes.json,
         data/split/train_indices.npy and val_indices.npy
 Writes: models/model.pt, a bare state_dict;
         metrics/history.csv, a row an epoch from epoch 0, before training;
-        models/checkpoint.pt while it trains: a training that was killed goes on
-        from there, to the same bits
+        models/checkpoint.pt while it trains: a training that was killed resumes
+        from it, with the same bits
 """
 
 import sys
@@ -37,7 +37,7 @@ TRAIN_INDICES = Path("data/split/train_indices.npy")
 VAL_INDICES = Path("data/split/val_indices.npy")
 MODEL = Path("models/model.pt")
 HISTORY = Path("metrics/history.csv")
-CHECKPOINT = MODEL.with_name("checkpoint.pt")  # no output: DVC would remove it before a run
+CHECKPOINT = MODEL.with_name("checkpoint.pt")  # not an output: DVC would remove it before a run
 
 
 def main() -> None:
@@ -63,7 +63,7 @@ def main() -> None:
     if architecture.standardize:
         architectures.standardize(inputs.model, inputs.data.images, inputs.data.train_indices)
     recipe = {"numerics": kind, "model": architecture.model_dump(), "train": settings.model_dump()}
-    with distributed.joined(process_rank.place(), settings.device) as processes:
+    with distributed.joined(process_rank.current(), settings.device) as processes:
         train(inputs, kind, settings, recipe, processes)
 
 
@@ -80,7 +80,7 @@ def train(
         inputs: on the CPU.
         kind: of numerics, `portable` or `fast`.
         settings: the section `train` of params.yaml.
-        recipe: all parameters, which a checkpoint has to be of.
+        recipe: all parameters, part of a checkpoint's identity.
         processes: those that train together.
     """
     import torch
@@ -115,7 +115,7 @@ def train(
 
     def progress(epoch: int, steps: Sequence[loop.Step], taken: int) -> Iterable[loop.Step]:
         if taken:
-            say(f"going on in epoch {epoch} after {taken:,} steps")
+            say(f"resuming epoch {epoch} after {taken:,} steps")
         return tqdm(
             steps,
             desc=f"epoch {epoch}",

@@ -1,4 +1,4 @@
-"""What all tests share: the arithmetic, pinned before anything imports torch."""
+"""What all tests share: numerics pinned before anything imports torch."""
 
 import os
 import signal
@@ -12,13 +12,13 @@ from tests.support.project import Project, copy_project, make_tiny
 
 numerics.pin("portable", None)
 
-# A shell's background job ignores Ctrl-C, and so would all that the tests start.
+# A shell's background job ignores Ctrl-C, and so would every process of the tests.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# The same examples each time, and none kept on disk.
+# The same examples each time, none saved on disk.
 hypothesis.settings.register_profile("suite", derandomize=True, database=None, deadline=None)
-# As many as make fuzz is asked for, from the seed that it names.
+# The number and seed of `make fuzz`.
 hypothesis.settings.register_profile(
     "fuzz",
     parent=hypothesis.settings.get_profile("suite"),
@@ -26,7 +26,7 @@ hypothesis.settings.register_profile(
     max_examples=int(os.environ.get("EXAMPLES", "1000")),
 )
 hypothesis.settings.load_profile("suite")
-# It keeps what it learns of the code on disk too; nothing belongs in the working tree.
+# Hypothesis also saves what it learns of the code: not in the working tree.
 hypothesis.configuration.set_hypothesis_home_dir(os.devnull)
 
 

@@ -1,4 +1,4 @@
-"""The whole story on a few hundred images, through the real `dvc repro`.
+"""The whole pipeline on a few hundred images, through the real `dvc repro`.
 
 A clone rebuilds everything with one command; a second one finds nothing to do;
 a changed parameter reruns what depends on it and nothing else; a rebuild from
@@ -22,7 +22,7 @@ STAGES = ["download", "split", "train", "evaluate", "test_report"]
 
 @pytest.fixture(scope="module")
 def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A tiny project after `dvc repro`; the tests below go on from it in order."""
+    """A tiny project after `dvc repro`; the tests below continue from it in order."""
     project = make_tiny(copy_project(tmp_path_factory.mktemp("a clone with spaces")))
     (project.folder / "dvc.lock").unlink(missing_ok=True)
     printed = project.must("dvc", "repro")
@@ -71,9 +71,9 @@ def test_the_model_is_a_bare_state_dict(rebuilt: Project) -> None:
 def test_evaluate_agrees_with_the_last_epoch_to_the_last_digit(rebuilt: Project) -> None:
     evaluation = json.loads(rebuilt.read("metrics/evaluate.json"))
     last = list(csv.DictReader(rebuilt.read("metrics/history.csv").splitlines()))[-1]
-    for side in ("train", "val"):
+    for part in ("train", "val"):
         for measure in ("loss", "accuracy"):
-            assert str(evaluation[side][measure]) == last[f"{side}_{measure}"]
+            assert str(evaluation[part][measure]) == last[f"{part}_{measure}"]
 
 
 def test_the_validation_predictions_are_those_of_the_split(rebuilt: Project) -> None:
@@ -160,7 +160,7 @@ def test_dvc_draws_the_graph_of_the_stages(rebuilt: Project) -> None:
     }
 
 
-def test_an_experiment_leaves_the_folder_alone_and_shows_up_beside_it(rebuilt: Project) -> None:
+def test_an_experiment_leaves_the_folder_unchanged_and_is_listed(rebuilt: Project) -> None:
     rebuilt.must("dvc", "exp", "run", "--temp", "--name", "lr-0.3", "--set-param", "train.lr=0.3")
     assert rebuilt.must("git", "status", "--porcelain") == ""
     shown = rebuilt.must("dvc", "exp", "show", "--csv", "--drop", ".*", "--keep", "val|train.lr$")

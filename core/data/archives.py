@@ -1,8 +1,8 @@
-"""Unpacks gzip and tar in memory: nothing reaches a disk, and nothing is believed.
+"""Unpacks gzip and tar in memory: nothing is written to disk, and no header is trusted.
 
-What is packed may claim anything: names that leave the folder, links, devices,
-sizes that fill the memory. So the caller says what must be there and how large
-it is; that is read, and no more is unpacked than it takes to get there.
+An archive may claim anything: names that leave the folder, links, devices,
+sizes that fill the memory. So the caller says which files it expects and how large
+they are; only these are read, and no more is unpacked than it takes to reach them.
 """
 
 import gzip
@@ -17,8 +17,8 @@ from core.pipeline.errors import DataError
 
 GZIP_MAGIC = b"\x1f\x8b"  # RFC 1952, 2.3.1
 PIECE = 64 * 1024  # bytes at a time
-# Bytes that an archive may hold beside what is read: headers, padding, a read-me.
-BESIDE = 1024 * 1024
+# Bytes that an archive may hold besides the expected files: headers, padding, a read-me.
+OVERHEAD = 1024 * 1024
 
 KINDS = {
     tarfile.SYMTYPE: "a symbolic link",
@@ -31,14 +31,14 @@ KINDS = {
 
 
 class PackingError(Exception):
-    """Why bytes can not be unpacked, in a few plain words."""
+    """Why bytes cannot be unpacked, in a few plain words."""
 
 
 def gunzip(packed: bytes, *, at_most: int) -> bytes:
     """Unpack gzip; what comes after `at_most` bytes stays packed.
 
     Raises:
-        PackingError: it is not gzip, it is cut off, or it is damaged.
+        PackingError: it is not gzip, it is truncated, or it is damaged.
     """
     with _opened(packed) as file:
         return file.read(at_most)
@@ -66,11 +66,11 @@ def tar_members(packed: bytes, sizes: Mapping[str, int], *, where: str) -> dict[
         where: the archive's name, for the message of an error.
 
     Raises:
-        DataError: the archive is cut off or damaged, unpacks to much more than
-            `sizes` adds up to, lacks a file, holds one twice or in another size;
-            or it holds anything that is no file or folder below its own.
+        DataError: the archive is truncated or damaged, unpacks to much more than
+            `sizes` adds up to, lacks a file, holds one twice or in another size,
+            or holds anything but files and folders below its own.
     """
-    limit = sum(sizes.values()) + BESIDE
+    limit = sum(sizes.values()) + OVERHEAD
     found: dict[str, bytes] = {}
     try:
         with (
@@ -96,7 +96,7 @@ def tar_members(packed: bytes, sizes: Mapping[str, int], *, where: str) -> dict[
             while file.read(PIECE):  # up to gzip's checksum
                 pass
     except PackingError as error:
-        raise DataError(f"{where} can not be unpacked", found=str(error)) from error
+        raise DataError(f"{where} cannot be unpacked", found=str(error)) from error
     # tarfile trusts what it reads: a damaged header can end in any of these.
     except (tarfile.TarError, LookupError, ValueError) as error:
         raise DataError(f"{where} is not a tar archive", found=str(error)) from error
@@ -107,7 +107,7 @@ def tar_members(packed: bytes, sizes: Mapping[str, int], *, where: str) -> dict[
 
 
 class _Limited(gzip.GzipFile):
-    """Unpacks, and gives up where more than `limit` bytes come."""
+    """Unpacks, and fails once there are more than `limit` bytes."""
 
     def __init__(self, packed: bytes, limit: int | None) -> None:
         super().__init__(fileobj=io.BytesIO(packed))
@@ -127,7 +127,7 @@ def _opened(packed: bytes, limit: int | None = None) -> Iterator[gzip.GzipFile]:
         with _Limited(packed, limit) as file:
             yield file
     except EOFError as error:
-        raise PackingError("a gzip file that is cut off") from error
+        raise PackingError("a truncated gzip file") from error
     except (zlib.error, gzip.BadGzipFile) as error:
         raise PackingError("a damaged gzip file") from error
 

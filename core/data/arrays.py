@@ -1,4 +1,4 @@
-"""The data on disk: reads them with every property checked, writes them whole.
+"""Reads the arrays on disk and checks every property; writes them atomically.
 
 Images are uint8 (N, H, W, C), labels and indices int64 (N,), each in NumPy's
 own format, one array a file. A label is a position in the list of class names.
@@ -23,7 +23,7 @@ Indices = NDArray[np.int64]  # (N,), each a position in the training set
 def write(path: Path, array: NDArray[Any]) -> None:
     """Write `array` in NumPy's format, in C order, whole or not at all."""
     array = np.ascontiguousarray(array)
-    # Not by np.save: a full disk is no error of the system's to it.
+    # Not np.save, which does not raise an OSError on a full disk.
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
     size = header.tell() + array.nbytes
@@ -61,7 +61,7 @@ def read_images(path: Path) -> Images:
         uint8 (N, H, W, C), N >= 1.
 
     Raises:
-        DataError: the file is missing, cut off, or holds another kind of array.
+        DataError: the file is missing, truncated, or holds another kind of array.
     """
     images: Images = _map(path, np.dtype(np.uint8), 4, "uint8 images (N, H, W, C)")
     return images
@@ -94,7 +94,7 @@ def read_indices(path: Path, *, images: int) -> Indices:
         int64 (N,), N >= 1, each at most once.
 
     Raises:
-        DataError: as `read_images`, or an index is out of range or stands twice.
+        DataError: as `read_images`, or an index is out of range or occurs twice.
     """
     indices = _read_integers(path, "indices", images)
     if len(np.unique(indices)) != len(indices):
@@ -133,7 +133,7 @@ def read_split(train_path: Path, val_path: Path, *, images: int) -> tuple[Indice
     """Read the indices to train on and those to validate on.
 
     Raises:
-        DataError: as `read_indices`, or an image is on both sides.
+        DataError: as `read_indices`, or an image is in both files.
     """
     train_indices = read_indices(train_path, images=images)
     val_indices = read_indices(val_path, images=images)
@@ -164,8 +164,8 @@ def _read_integers(path: Path, what: str, limit: int) -> NDArray[np.int64]:
 
 def _map(path: Path, dtype: np.dtype[Any], dimensions: int, what: str) -> NDArray[Any]:
     try:
-        # Only to be read: a file larger than the memory could not be mapped to be
-        # written to, even privately. np.load would also open archives.
+        # Read-only: a file larger than the memory cannot be mapped writable, even
+        # privately. np.load would also open archives.
         array: np.memmap[Any, Any] = np.lib.format.open_memmap(files.regular(path), mode="r")
         surplus = path.stat().st_size - array.offset - array.nbytes
         if surplus:
@@ -174,9 +174,9 @@ def _map(path: Path, dtype: np.dtype[Any], dimensions: int, what: str) -> NDArra
         raise DataError(
             f"{path} is missing", expected=what, todo="dvc repro makes it; dvc pull fetches it"
         ) from None
-    except OSError:  # the system's own, which the runner tells
+    except OSError:  # the runner reports it
         raise
-    except Exception as error:  # NumPy raises nearly anything for a header it can't parse
+    except Exception as error:  # NumPy raises nearly anything for a header that it cannot parse
         raise DataError(
             f"{path} is not a whole array in NumPy's format",
             expected=what,

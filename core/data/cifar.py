@@ -1,7 +1,7 @@
 """Parses the binary version of CIFAR-10 and CIFAR-100.
 
 Source: "Binary version" on A. Krizhevsky's page, www.cs.toronto.edu/~kriz/cifar.html.
-A file is a row of records. A record is the label in one byte (CIFAR-10), or the
+A file is a sequence of records. A record is the label in one byte (CIFAR-10), or the
 coarse and then the fine label in two (CIFAR-100), and 1,024 bytes for each of
 red, green and blue, row by row from the top.
 """

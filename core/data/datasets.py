@@ -1,14 +1,13 @@
 """The data sets: what their files are, and how their bytes become arrays.
 
-A file is known by the SHA-256 of its unpacked bytes, so that it does not
-matter who packed it, nor how well; or, where nobody published that sum, by the
-one of the packed file. Where files may come from is a knob: `dataset.mirrors`
-in params.yaml.
+A file is identified by the SHA-256 of its unpacked bytes, so that it does not
+matter who packed it; or, where nobody published that sum, by the one of the
+packed file. Where files may come from is a parameter: `dataset.mirrors` in
+params.yaml.
 
 To add a data set: write its entry in `DATASETS`, its name in `DatasetName` of
-core/data/dataset_params.py, and its sources in params.yaml. One in the files of MNIST is a
-call of `mnist_like`, one in those of CIFAR of `cifar_like`; another format
-brings its own `decode`.
+core/data/dataset_params.py, and its sources in params.yaml. For MNIST's files call
+`mnist_like`, for CIFAR's `cifar_like`; another format needs its own `decode`.
 """
 
 import math
@@ -48,12 +47,12 @@ class Arrays(NamedTuple):
 
 @dataclass(frozen=True)
 class Dataset:
-    """What there is to know about a data set, but for where to get it.
+    """All about a data set except where to get it.
 
     Args:
         classes: the names of the classes, in the order of their labels.
         files: for each name what the file must be; `File` says of which bytes.
-        decode: makes arrays of the bytes of all `files`.
+        decode: turns the bytes of all `files` into arrays.
     """
 
     classes: tuple[str, ...]
@@ -114,12 +113,12 @@ def _decode_mnist_like(
     def numbers(name: str, shape: tuple[int, ...]) -> NDArray[Any]:
         if name in contents:
             content = contents[name]
-        else:  # one byte more than there should be shows what is too long
+        else:  # one byte more than expected reveals a file that is too long
             at_most = 4 + 4 * len(shape) + math.prod(shape) + 1
             try:
                 content = archives.gunzip(contents[f"{name}.gz"], at_most=at_most)
             except PackingError as error:
-                raise DataError(f"{name}.gz can not be unpacked", found=str(error)) from error
+                raise DataError(f"{name}.gz cannot be unpacked", found=str(error)) from error
         return idx.parse(content, dtype=np.uint8, shape=shape, where=name)
 
     def images(name: str, count: int) -> Images:
@@ -188,7 +187,7 @@ def _decode_cifar_like(
         for name, count in counts.items():
             where = f"{archive}: {name}"
             part = slice(start, start + count)
-            content = members.pop(name)  # its memory is not needed twice
+            content = members.pop(name)  # frees its memory
             images[part], found = cifar.parse(content, label_bytes=label_bytes, where=where)
             labels[part] = _checked(found, classes, where)
             start += count

@@ -1,9 +1,9 @@
 """Fetches a file from the first source that serves the right bytes.
 
-A source is a folder or an http(s) address. What counts are the unpacked bytes:
-their SHA-256 is checked, so a source need not be trusted, and it does not
-matter who packed them. Only of a file whose own name ends in .gz are the packed
-bytes checked, and returned. All stays in memory; nothing unchecked reaches a disk.
+A source is a folder or an http(s) address. The SHA-256 of the unpacked bytes is
+checked, so a source need not be trusted, and it does not matter who packed them.
+For a file whose own name ends in .gz, the packed bytes are checked and returned.
+Everything stays in memory; no unchecked byte is written to disk.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ class Patience(NamedTuple):
     """How long to wait for a server before the next source is tried."""
 
     connect_seconds: float = 10
-    # The answer must begin within a span, and each span but the last must bring
+    # The answer must begin within a span, and each span but the last must deliver
     # the bytes: 10 kB a second, at which MNIST takes 20 minutes.
     span_seconds: float = 30
     span_bytes: int = 300_000
@@ -57,7 +57,7 @@ def fetch(
             unpacked bytes are wanted, NAME.
         patience: how long to wait for a server.
         todo: what the user can do when all sources fail; by default how to
-            place this file by hand.
+            provide this file manually.
 
     Raises:
         DownloadError: no source served the bytes; says of each why not.
@@ -82,12 +82,12 @@ def fetch(
         f"no source served {file_name}",
         expected=f"{size:,} bytes, SHA-256 {sha256}",
         found="\n".join(reasons) or "no sources",
-        todo=todo or by_hand({file_name: sha256}, sources),
+        todo=todo or manual_steps({file_name: sha256}, sources),
     )
 
 
-def by_hand(sums: Mapping[str, str], sources: Sequence[str]) -> str:
-    """Say how to place files by hand.
+def manual_steps(sums: Mapping[str, str], sources: Sequence[str]) -> str:
+    """Say how to provide files manually.
 
     Args:
         sums: for each file's name the SHA-256 of its bytes, as for `fetch`.
@@ -96,20 +96,18 @@ def by_hand(sums: Mapping[str, str], sources: Sequence[str]) -> str:
     folders = [source for source in sources if "://" not in source]
     folder = folders[0] if folders else "a folder that dataset.mirrors in params.yaml names"
     width = max(map(len, sums))
-    lines = [f"get by other means what is listed here, and put it in {folder};"]
+    lines = [f"download these files manually into {folder},"]
     if any(Path(folder, packed).exists() for name in sums for packed in (name, name + PACKED)):
-        lines.insert(0, f"git restore {folder}, if git has it; else")
+        lines.insert(0, f"git restore {folder}, if git tracks it; otherwise")
     if any(not name.endswith(PACKED) for name in sums):
-        lines.append(
-            "as NAME.gz, whoever packed it, or unpacked as NAME; SHA-256 of the unpacked bytes:"
-        )
+        lines.append("packed as NAME.gz or unpacked as NAME; SHA-256 of the unpacked bytes:")
     else:
-        lines.append("as it was published, not packed again; SHA-256 of the packed file:")
+        lines.append("exactly as published; SHA-256 of the packed file:")
     return "\n".join([*lines, *(f"{name:<{width}}  {sha256}" for name, sha256 in sums.items())])
 
 
 def _from_address(source: str, file_name: str, sha256: str, size: int, patience: Patience) -> bytes:
-    # Here and not above: importing it takes 0.3 s, which the bundled files do not need.
+    # Imported here: it takes 0.3 s, and bundled files do not need it.
     from core.data import http_client
 
     as_published = file_name.endswith(PACKED)
@@ -140,7 +138,7 @@ def _from_folder(folder: Path, file_name: str, sha256: str, size: int) -> bytes:
         except FileNotFoundError:
             continue
         except OSError as error:
-            reasons.append(f"{path.name} can not be read: {(error.strerror or '').lower()}")
+            reasons.append(f"{path.name} cannot be read: {(error.strerror or '').lower()}")
         except (SourceError, PackingError) as reason:
             reasons.append(f"{path.name}: {reason}")
     if not reasons and folder.is_dir():
@@ -153,7 +151,7 @@ def _from_folder(folder: Path, file_name: str, sha256: str, size: int) -> bytes:
 def _most_packed(size: int) -> int:
     """The most bytes that gzip can make of `size` bytes, with room for its header.
 
-    What it can not compress it stores, at five bytes a block (RFC 1951, 3.2.4).
+    What it cannot compress it stores, at five bytes a block (RFC 1951, 3.2.4).
     """
     return size + size // 100 + 64 * 1024
 
@@ -163,7 +161,7 @@ def _verified(content: bytes, file_name: str, sha256: str, size: int) -> bytes:
     state, hint = "unpacked", ""
     if file_name.endswith(PACKED):
         archives.check_gzip(content)
-        state, hint = "packed", "; packed again or damaged: only the file as published is known"
+        state, hint = "packed", "; repacked or damaged: only the published file is accepted"
     if len(content) != size:
         found = f"{len(content):,}" if len(content) < size else f"more than {size:,}"
         raise SourceError(f"wrong bytes: {found} {state}, expected {size:,}{hint}")

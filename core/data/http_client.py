@@ -1,8 +1,8 @@
-"""Gets bytes from an http(s) address, or says in plain words why it can not.
+"""Downloads from an http(s) address, or says in plain words why it cannot.
 
-A socket's own time-out starts anew with every byte, so a server that trickles
-could hold a rebuild for days. The transfer therefore runs in a thread of its
-own, and what it brings is watched: each span of time must bring enough.
+A socket's own timeout restarts with every byte, so a slow server could block a
+rebuild for days. The transfer therefore runs in a thread of its own, and its
+throughput is checked: each span of time must deliver enough bytes.
 """
 
 import http.client
@@ -29,7 +29,7 @@ class TransferError(Exception):
 def receive(
     address: str, *, at_most: int, connect_seconds: float, span_seconds: float, span_bytes: int
 ) -> bytes:
-    """Return what is at `address`, as it lies there: nothing is unpacked.
+    """Return the bytes at `address`, without unpacking them.
 
     Draws a progress bar on standard error, if that is a terminal.
 
@@ -38,7 +38,7 @@ def receive(
         at_most: how many bytes to accept.
         connect_seconds: how long a connection may take.
         span_seconds: how long the answer may take, and then how long each span is.
-        span_bytes: how many bytes each span must bring, but for the last.
+        span_bytes: how many bytes each span except the last must deliver.
 
     Raises:
         TransferError: there is no such host, no answer, no such file, an HTML
@@ -54,10 +54,10 @@ def receive(
                 if given_up.is_set():
                     return
             arrivals.put(None)
-        except Exception as error:  # whatever it is, it is raised in the thread that waits
+        except Exception as error:  # re-raised in the waiting thread
             arrivals.put(error)
 
-    # A daemon: one that still waits for a server does not keep the process.
+    # A daemon: waiting for a server must not keep the process alive.
     threading.Thread(target=work, daemon=True).start()
     try:
         return _watch(arrivals, address.rpartition("/")[2], span_seconds, span_bytes)
@@ -71,7 +71,7 @@ def _watch(
     span_seconds: float,
     span_bytes: int,
 ) -> bytes:
-    """Gather the pieces; give up when a span of time brings too little."""
+    """Collect the pieces; give up when a span of time delivers too few bytes."""
     content = io.BytesIO()
     answered = False
     span_end, span_start = time.monotonic() + span_seconds, 0
@@ -87,7 +87,7 @@ def _watch(
                 return content.getvalue()
             if isinstance(arrival, Exception):
                 raise arrival
-            if isinstance(arrival, int):  # the answer's first lines: the length it announces
+            if isinstance(arrival, int):  # the headers, with the announced length
                 answered = True
                 bar.reset(total=arrival or None)
                 span_end = time.monotonic() + span_seconds
@@ -105,19 +105,19 @@ def _transfer(address: str, at_most: int, timeout: tuple[float, float]) -> Itera
     """Yield the announced length (0: none), then the body in pieces."""
     count = length = 0
     try:
-        # identity: a server that packs on the way would only pack twice.
+        # identity: the file is packed already.
         with requests.get(
             address, headers={"Accept-Encoding": "identity"}, stream=True, timeout=timeout
         ) as response:
             length = _announced_length(response, at_most)
             yield length
-            # read1 returns what is there; read waits until a piece is full.
+            # read1 returns what has arrived; read waits until a piece is full.
             while piece := response.raw.read1(PIECE, decode_content=False):
                 count += len(piece)
                 if count > at_most:
                     raise TransferError(f"too large: more than {at_most:,} bytes")
                 yield piece
-    # ValueError: a redirect to what can not be parsed.
+    # ValueError: a redirect to an address that cannot be parsed.
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
         reason = _plainly(error, *timeout)
         if reason == BROKEN and length:
@@ -126,7 +126,7 @@ def _transfer(address: str, at_most: int, timeout: tuple[float, float]) -> Itera
 
 
 def _announced_length(response: requests.Response, at_most: int) -> int:
-    """Return the length in the answer's first lines, or 0; refuse what can not be the file."""
+    """Return the length in the headers, or 0; refuse what cannot be the file."""
     if response.status_code != 200:
         phrase = http.client.responses.get(response.status_code, "")
         raise TransferError(f"answered {response.status_code} {phrase}".strip())
@@ -150,7 +150,7 @@ def _plainly(error: BaseException, connect_seconds: float, read_seconds: float) 
         (requests.ReadTimeout, f"no answer within {read_seconds:g} s"),
         (urllib3.exceptions.ReadTimeoutError, f"stalled: 0 bytes in {read_seconds:g} s"),
         (requests.TooManyRedirects, "redirected too often"),
-        (requests.exceptions.InvalidSchema, "redirected to what is no http(s) address"),
+        (requests.exceptions.InvalidSchema, "redirected to an address that is not http(s)"),
         (ConnectionError, BROKEN),
         (http.client.IncompleteRead, BROKEN),
         (urllib3.exceptions.IncompleteRead, BROKEN),

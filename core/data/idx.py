@@ -3,7 +3,7 @@
 Source: "The IDX file format" at the end of Y. LeCun's page on MNIST. A file is
 two zero bytes, a byte for the type of the numbers, a byte for the number of
 dimensions, each dimension as four bytes, and then the numbers, all big-endian,
-the last dimension running fastest.
+the last dimension varying fastest.
 """
 
 import math
@@ -34,10 +34,10 @@ def parse(content: bytes, *, dtype: DTypeLike, shape: tuple[int, ...], where: st
         where: the file's name, for the message of an error.
 
     Returns:
-        The array, of `dtype` in this machine's byte order; it can not be written to.
+        The array, of `dtype` in this machine's byte order; read-only.
 
     Raises:
-        DataError: the file is empty, cut off or too long, is not IDX, or holds
+        DataError: the file is empty, truncated or too long, is not IDX, or holds
             another kind of array.
     """
     stored = TYPES.get(content[2]) if content[:2] == b"\0\0" and len(content) >= 4 else None
@@ -64,7 +64,7 @@ def parse(content: bytes, *, dtype: DTypeLike, shape: tuple[int, ...], where: st
     size = header_size + math.prod(dimensions) * stored.itemsize
     if len(content) != size:
         raise DataError(
-            f"{where} is {'cut off' if len(content) < size else 'too long'}",
+            f"{where} is {'truncated' if len(content) < size else 'too long'}",
             expected=f"{size:,} bytes for {np.dtype(dtype)} {shape}",
             found=f"{len(content):,} bytes",
         )

@@ -1,6 +1,6 @@
-"""Deals the training images out into those to train on and those to validate on.
+"""Splits the training images into those to train on and those to validate on.
 
-Nothing is computed that processors do differently, so the same seed gives the
+Nothing depends on the processor, so the same seed gives the
 same split on every machine.
 """
 
@@ -34,26 +34,26 @@ def split(
         labels: int64 (N,), the class of each image.
         seed: of the permutation.
         val_fraction: share of N for validation, rounded to whole images.
-        stratify: keep each class's share on both sides, exact by largest remainder.
+        stratify: keep each class's share in train and val, exact by largest remainder.
         train_size: how many of the other images train; None for all of them.
 
     Raises:
-        ParamsError: a side would be empty, or `train_size` is more than is left.
+        ParamsError: train or val would be empty, or `train_size` is more than is left.
     """
     total = len(labels)
     val_size = round(total * val_fraction)
     rest = total - val_size
     if val_size == 0 or rest == 0:
         raise ParamsError(
-            "split.val_fraction leaves a side without images",
+            "split.val_fraction leaves train or val without images",
             expected="at least one image to train on and one to validate on",
             found=f"{val_fraction} of {total:,} images is {val_size:,} to validate on "
             f"and {rest:,} to train on",
-            todo="choose a val_fraction further from its end",
+            todo="choose a val_fraction further from 0 and 1",
         )
     if train_size is not None and train_size > rest:
         raise ParamsError(
-            "split.train_size is more than there is",
+            "split.train_size is larger than the number of images left",
             expected=f"at most {rest:,}: {total:,} images less {val_size:,} for validation",
             found=f"{train_size:,}",
             todo="lower split.train_size or split.val_fraction, or set train_size: null for all",
@@ -79,7 +79,7 @@ def _take(order: Indices, labels: Labels, count: int, *, stratify: bool) -> tupl
 
 
 def _quotas(class_counts: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """Share `count` out in proportion to `class_counts`, by largest remainder.
+    """Divide `count` in proportion to `class_counts`, by largest remainder.
 
     Each class gets its share rounded down; the images still missing go to the
     classes with the largest remainders, among equals to the lower label.

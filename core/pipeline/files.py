@@ -1,9 +1,9 @@
-"""Writes files whole or not at all, and every number in one way.
+"""Writes files atomically, and every number in one format.
 
 A file appears under its final name only when it is complete: it is written
 beside its target under another name and then renamed, which also replaces a
-link into DVC's cache instead of writing through it. What a writer that was
-killed left under such a name is removed by the next one.
+link into DVC's cache instead of writing through it. The next writer
+removes the temporary file of one that was killed.
 """
 
 import csv
@@ -31,7 +31,7 @@ DECIMALS = 6  # of numbers in metrics files: finer than any difference that matt
 
 @contextmanager
 def replacing(path: Path, *, size: int | None = None) -> Iterator[BinaryIO]:
-    """Open a file for writing that takes the place of `path` once it is complete.
+    """Open a file for writing that replaces `path` once it is complete.
 
     If the block raises, `path` is as it was and nothing else is left behind. An
     OSError that names no file, or names the unfinished one, is raised with the
@@ -76,26 +76,26 @@ def _no_room(path: Path, size: int | None) -> StorageError:
 
 @contextmanager
 def _held(partial: Path) -> Iterator[None]:
-    """Make an empty file that `_remove_abandoned` leaves alone, until this ends."""
+    """Make an empty file that `_remove_abandoned` keeps, until this ends."""
     while sys.platform != "win32":
         with partial.open("wb") as file:
             lock(file)
-            if os.fstat(file.fileno()).st_nlink:  # not taken for abandoned before it was locked
+            if os.fstat(file.fileno()).st_nlink:  # not removed as abandoned before it was locked
                 yield
                 return
     yield
 
 
 def remove(path: Path) -> None:
-    """Remove a file, if it is there, and what killed writers of it left beside it."""
+    """Remove a file, if it exists, and the temporary files that its killed writers left."""
     path.unlink(missing_ok=True)
     _remove_abandoned(path)
 
 
 def _remove_abandoned(path: Path) -> None:
-    """Remove what writers of `path` left that were killed: a live one holds its lock."""
+    """Remove the temporary files of killed writers of `path`: a live one holds its lock."""
     for partial in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
-        # Gone by now, or somebody else's, or on Windows: still open.
+        # Removed meanwhile, owned by another user, or still open (Windows).
         with suppress(FileNotFoundError, PermissionError), partial.open("rb") as file:
             if lock(file, wait=False):
                 partial.unlink()
@@ -104,12 +104,12 @@ def _remove_abandoned(path: Path) -> None:
 def lock(file: IO[Any], *, wait: bool = True) -> bool:
     """Lock an open file, until it is closed or this process ends, however it ends.
 
-    Windows, which does not let an open file be removed, does without, and so do
-    file systems that have no locks, as some in a network.
+    Not on Windows, where an open file cannot be removed anyway, nor on file systems
+    without locks, as some network ones.
 
     Args:
-        file: on it; others may still read and write it.
-        wait: for who holds the lock.
+        file: to lock; others may still read and write it.
+        wait: until the holder releases the lock.
 
     Returns:
         Whether it is locked now.
@@ -165,8 +165,8 @@ def rounded(value: Any) -> Any:
     """Round each float in `value`, at any depth and of any library, to `DECIMALS`.
 
     Raises:
-        ValueError: a float is not finite. No file of ours has a use for it, and
-            JSON has no way to write it.
+        ValueError: a float is not finite: no file here needs it, and JSON cannot
+            represent it.
     """
     if isinstance(value, Real) and not isinstance(value, Integral):
         if not math.isfinite(value):

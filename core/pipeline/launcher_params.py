@@ -1,4 +1,4 @@
-"""The value `launcher` of params.yaml: what starts the stage train, for dvc.yaml alone."""
+"""The value `launcher` of params.yaml: what starts the stage train; only dvc.yaml reads it."""
 
 from typing import Annotated
 

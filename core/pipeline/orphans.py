@@ -1,7 +1,7 @@
-"""No stage outlives the DVC that started it.
+"""Ends a stage whose DVC has ended.
 
-A DVC that is killed leaves its stage running. That stage would go on to write
-results beside those of the next `dvc repro`. So a stage ends soon after its DVC.
+A DVC that is killed leaves its stage running. That stage would write its results
+during the next `dvc repro`. So a stage ends soon after its DVC.
 """
 
 import os
@@ -24,16 +24,16 @@ def end_with_dvc() -> None:
     Raises:
         SetupError: it has ended already.
     """
-    if sys.platform == "win32":  # where a parent's number outlives it
+    if sys.platform == "win32":  # where a parent's process id outlives it
         return
     started_by: int | None = os.getppid()
     launcher = started_by if process_rank.LAUNCHER in os.environ else None
     try:
         group = os.getpgid(launcher) if launcher else os.getpgrp()
-        if launcher:  # stands between DVC and this process, in DVC's group
+        if launcher:  # runs between DVC and this process, in DVC's group
             started_by = _parent(launcher)
-        # Nothing else between DVC and a stage makes a process group of its own, and
-        # who adopts an orphan is in another.
+        # Nothing else between DVC and a stage starts a process group of its own, and
+        # the process that adopts an orphan is in another.
         ended = started_by is None or os.getpgid(started_by) != group
     except ProcessLookupError:  # just now
         ended = True
@@ -46,14 +46,14 @@ def _end_after(started_by: int, launcher: int | None) -> None:
     while (os.getppid() if launcher is None else _parent(launcher)) == started_by:
         time.sleep(SECONDS_BETWEEN_LOOKS)
     if launcher:
-        with suppress(ProcessLookupError):  # or it would start this process again
+        with suppress(ProcessLookupError):  # or it would restart this process
             os.kill(launcher, signal.SIGTERM)
     os._exit(ORPHANED)
 
 
 def _parent(process: int) -> int | None:
     """The process that started `process`, or None if it has ended."""
-    import psutil  # only for what a launcher has started
+    import psutil  # only needed with a launcher
 
     try:
         return psutil.Process(process).ppid()

@@ -2,16 +2,16 @@
 
 DVC writes whatever `-S` is given into the file and notices neither a misspelt
 key nor a wrong type, so each stage checks the whole file before it does
-anything else. All problems are reported at once, each with its place.
+anything else. All problems are reported at once, each with its line and column.
 
-The schema of a section stands in the room that uses it, in a file that is found
-by its name: `core/**/<section>_params.py`, which defines `<Section>Params`
-(test_report_params.py: `TestReportParams`). There a parameter is added, and in
-params.yaml.
+The schema of a section is defined in the package that uses it, in a file that is
+found by its name: `core/**/<section>_params.py` defines `<Section>Params`
+(test_report_params.py: `TestReportParams`). To add a parameter, add it there and
+in params.yaml.
 
 A stage depends on the files of the sections that it imports and asks for. Those
 of the others are imported here by name, only to check the file: they can refuse
-a run, but not change what a stage writes, so dvc.yaml does not list them. A test
+a run, but cannot change what a stage writes, so dvc.yaml does not list them. A test
 compares what each stage asks for with what dvc.yaml declares: no stage depends
 on a parameter unnoticed.
 """
@@ -34,7 +34,7 @@ from core.pipeline.strict_yaml import Document, Location
 PARAMS_FILE = Path("params.yaml")
 CORE = Path(__file__).resolve().parents[1]
 ENDING = "_params.py"  # of the file that defines a section
-MOST_PROBLEMS = 20  # in a message: with more it is some other file
+MOST_PROBLEMS = 20  # in a message: a file with more is not a params.yaml
 
 # Each description is what an error message gives as expected.
 Seed = Annotated[int, Field(ge=0, lt=2**63, description="an integer from 0 to 2^63 - 1")]
@@ -61,7 +61,7 @@ class Section(BaseModel):
             others: all sections, each of them right by itself.
 
         Returns:
-            For each place below this section what is wrong there, as
+            For each key below this section what is wrong with it, as
             `expected ..., found ...`; nothing, unless a section has such rules.
         """
         return {}
@@ -155,7 +155,7 @@ def validate(document: Document, path: Path) -> Params:
     raise ParamsError(
         f"{path} has {count}",
         found="\n".join(lines),
-        todo=f"mend {path}; each knob is explained "
+        todo=f"fix {path}; each parameter is explained "
         + ("there" if path.name == PARAMS_FILE.name else f"in {PARAMS_FILE}"),
     )
 
@@ -209,17 +209,17 @@ def _section_of(schema: type[BaseModel]) -> str:
 def _whole(values: Any) -> type[Section]:
     """Return the schema of the whole file, its sections in the order of the file.
 
-    In this order problems are told; sections that the file lacks come first.
+    Problems are reported in this order; sections that the file lacks come first.
     """
-    places = {name: place for place, name in enumerate(values)} if type(values) is dict else {}
+    positions = {name: i for i, name in enumerate(values)} if type(values) is dict else {}
     known = schemas()
-    ordered = sorted(known, key=lambda name: places.get(name, -1))
+    ordered = sorted(known, key=lambda name: positions.get(name, -1))
     fields: dict[str, Any] = {name: (known[name], ...) for name in ordered}
     return create_model("Params", __base__=Section, **fields)
 
 
 class _Shapes:
-    """What each place of the file may hold, by the JSON schema of the whole."""
+    """What each key of the file may hold, by the JSON schema of the whole."""
 
     def __init__(self, schema: type[Section]) -> None:
         self.root = schema.model_json_schema()
@@ -246,7 +246,7 @@ class _Shapes:
         shape = self.at(location)
         if "properties" in shape:
             return f"the keys {', '.join(shape['properties'])}" if shape["properties"] else "{}"
-        kind = str(shape.get("type", "another value"))  # of one that its schema does not describe
+        kind = str(shape.get("type", "another value"))  # its schema does not describe it
         return " or ".join(self.choices(location)) or str(shape.get("description", kind))
 
 
@@ -261,4 +261,4 @@ def _describe(problem: Any, document: Document, shapes: _Shapes) -> str:
     found, choices = problem["input"], shapes.choices(location)
     near = difflib.get_close_matches(found, choices, n=1) if type(found) is str else []
     hint = f"; did you mean {near[0]}?" if near else ""
-    return f"expected {expected}, found {document.written[location]}{hint}"
+    return f"expected {expected}, found {document.source[location]}{hint}"

@@ -1,10 +1,10 @@
 """Refuses an input that is no longer what another stage wrote.
 
-DVC trusts a file whose size and time it knows, and what lies write-protected in
-its cache: a byte that a disk flipped goes unnoticed, from the data into the
-model and from the model into the metrics. So a stage that DVC runs compares its
-inputs with the MD5 sums that dvc.lock has of them. A stage that is run by hand
-compares nothing: its inputs may be anyone's.
+DVC trusts a file whose size and time it knows, and the write-protected files of
+its cache: a flipped bit goes unnoticed, from the data into the model and from the
+model into the metrics. So a stage that DVC runs compares its inputs with the MD5
+sums in dvc.lock. A stage that is run directly compares nothing: its inputs may come
+from anywhere.
 """
 
 import hashlib
@@ -18,11 +18,11 @@ from core.pipeline.errors import DataError
 
 LOCK = Path("dvc.lock")
 RUN_BY_DVC = "DVC_STAGE"  # in the environment of a stage that DVC runs
-MENDED = "python -m tools.repair moves it out of the way, here and in DVC's cache; then dvc repro"
+REPAIR = "python -m tools.repair moves it out of the way, here and in DVC's cache; then dvc repro"
 
 
 class Damage(NamedTuple):
-    """A file that is not what was written."""
+    """A file that changed since it was written."""
 
     path: Path
     expected: str  # its MD5 when it was written
@@ -30,7 +30,7 @@ class Damage(NamedTuple):
 
 
 def check(*inputs: Path) -> None:
-    """Compare `inputs` with what dvc.lock says was written, if DVC runs this stage.
+    """Compare `inputs` with their hashes in dvc.lock, if DVC runs this stage.
 
     An input that is missing, or that dvc.lock does not list as an output, is left
     to its reader.
@@ -43,7 +43,7 @@ def check(*inputs: Path) -> None:
 
 
 def check_outputs() -> None:
-    """Compare all outputs that are here with what dvc.lock says was written.
+    """Compare all existing outputs with their hashes in dvc.lock.
 
     Raises:
         DataError: as `check` does.
@@ -52,7 +52,7 @@ def check_outputs() -> None:
 
 
 def damages(paths: Collection[Path] | None = None) -> list[Damage]:
-    """Return the outputs that are not what dvc.lock says was written.
+    """Return the outputs that differ from their hashes in dvc.lock.
 
     Args:
         paths: of the files to look at; None for all outputs.
@@ -79,7 +79,7 @@ def written() -> dict[Path, str]:
     if "\ufffd" in text or "\n<<<<<<< " in text:
         raise DataError(
             f"{LOCK} is not as DVC wrote it",
-            found="both sides of a merge" if "\n<<<<<<< " in text else "bytes that are no text",
+            found="conflict markers" if "\n<<<<<<< " in text else "not UTF-8",
             todo=f"git checkout HEAD {LOCK}, then dvc repro",
         )
     return {Path(path): md5 for path, md5 in outputs(text).items()}
@@ -91,8 +91,8 @@ def _refuse(damaged: Sequence[Damage]) -> None:
             f"{', '.join(str(each.path) for each in damaged)} changed since a stage wrote it",
             expected="\n".join(f"MD5 {each.expected}" for each in damaged),
             found="\n".join(f"MD5 {each.found}" for each in damaged),
-            where=f"{LOCK} has what was written",
-            todo=MENDED,
+            where=f"{LOCK} has the expected MD5",
+            todo=REPAIR,
         )
 
 

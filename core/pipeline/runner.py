@@ -3,8 +3,8 @@
 A user's mistake ends in a few lines on standard error and status 1, and so does
 what the system refuses: a full disk, a missing permission. A bug of ours keeps
 its traceback. The code that runs must be the code in the working directory,
-because that is the code whose hashes DVC records: an editable install or a path
-entry of another copy would make `dvc.lock` lie.
+whose hashes DVC records: with an editable install or a path entry of another copy,
+`dvc.lock` would be wrong.
 """
 
 import argparse
@@ -24,19 +24,19 @@ import core
 from core.pipeline import orphans, process_rank, stage_lock
 from core.pipeline.errors import PipelineError, SetupError, StorageError
 
-# What to do about what a system refuses.
+# What to do when the system refuses something.
 MAKE_ROOM = "make room there and run it again"
-GET_PERMISSION = "mend the permissions there and run it again"
+FIX_PERMISSIONS = "fix the permissions there and run it again"
 TODO = {
     errno.ENOSPC: MAKE_ROOM,
     errno.EDQUOT: MAKE_ROOM,
     errno.EFBIG: MAKE_ROOM,
-    errno.EACCES: GET_PERMISSION,
-    errno.EPERM: GET_PERMISSION,
-    errno.EROFS: GET_PERMISSION,
+    errno.EACCES: FIX_PERMISSIONS,
+    errno.EPERM: FIX_PERMISSIONS,
+    errno.EROFS: FIX_PERMISSIONS,
 }
-# How PyTorch says that it got no memory on a processor or a GPU, or that a tensor
-# is larger than any memory.
+# PyTorch's messages when memory runs out on a processor or a GPU, or a tensor is
+# larger than any memory.
 NO_MEMORY = re.compile(r"(can't allocate|out of|not enough) memory|size.*overflow|numel.*overflow")
 
 
@@ -47,8 +47,8 @@ def run(
     """Run `main` and exit.
 
     The status is 0 when `main` returns, 1 on a user's mistake or when the system
-    refuses something, 130 on Ctrl-C, and 141 when nobody reads the output any
-    more (`| head`).
+    refuses something, 130 on Ctrl-C, and 141 when the reader of the output is
+    gone (`| head`).
 
     Args:
         main: a function of a stage or a tool. The first paragraph of its
@@ -71,7 +71,7 @@ def run(
     status = 0
     try:
         check_source(Path.cwd(), core, module)
-        with _alone(module):
+        with _exclusive(module):
             main(**arguments)
         print(end="", flush=True)
     except PipelineError as error:
@@ -91,26 +91,26 @@ def run(
         print("interrupted; nothing half-written was left behind", file=sys.stderr)
         status = 130
     if status:
-        _drop_output_that_can_not_be_written()
+        _discard_unwritable_output()
     sys.exit(status)
 
 
 def _make_printable() -> None:
-    """Let everything be printed, whatever the locale lacks (± or →) and whatever is closed."""
+    """Make printing safe where the locale lacks a character (± or →) or an output is closed."""
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by who started this: >&-
+        if getattr(sys, name) is None:  # closed by the parent: >&-
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
 
 
-def _alone(module: ModuleType) -> AbstractContextManager[object]:
-    """What holds while `module` runs: if it is a stage, no other stage runs in its folder."""
+def _exclusive(module: ModuleType) -> AbstractContextManager[object]:
+    """Hold the stage lock of this folder while `module` runs, if it is a stage."""
     file = Path(module.__file__ or "")
-    if "DVC_STAGE" in os.environ:  # as DVC tells a stage its name
+    if "DVC_STAGE" in os.environ:  # set by DVC for the stages that it runs
         orphans.end_with_dvc()
-    # Of the processes of one stage that a launcher started, one waits for other stages.
-    if file.parent.name != "stages" or process_rank.place().local_rank > 0:
+    # Of the processes of a distributed stage, one on each machine takes the lock.
+    if file.parent.name != "stages" or process_rank.current().local_rank > 0:
         return nullcontext()
     return stage_lock.wait_for_other_stages(f"stages.{file.stem}") or nullcontext()
 
@@ -118,7 +118,7 @@ def _alone(module: ModuleType) -> AbstractContextManager[object]:
 def _fail(error: PipelineError, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    if process_rank.place().local_rank == 0:  # the others of this machine would say the same
+    if process_rank.current().local_rank == 0:  # the others of this machine would repeat it
         print(f"error: {error}", file=sys.stderr)
     return 1
 
@@ -133,7 +133,7 @@ def _no_memory(error: BaseException) -> StorageError:
     )
 
 
-def _drop_output_that_can_not_be_written() -> None:
+def _discard_unwritable_output() -> None:
     try:
         print(end="", flush=True)
     except OSError:  # Python would try again when it exits, and complain

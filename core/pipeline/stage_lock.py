@@ -1,4 +1,4 @@
-"""One stage at a time in a folder: it waits for any other before it reads anything."""
+"""Runs one stage at a time in a folder: a stage waits for any other before it reads anything."""
 
 import os
 import sys
@@ -19,7 +19,7 @@ def wait_for_other_stages(name: str) -> IO[str] | None:
         name: of this stage, for those that wait for it.
 
     Returns:
-        What has to stay open while this stage runs, if DVC was ever run here.
+        The lock file, to keep open while this stage runs; None if DVC was never run here.
     """
     if not LOCK.parent.is_dir():
         return None
@@ -29,7 +29,7 @@ def wait_for_other_stages(name: str) -> IO[str] | None:
         raise SetupError(
             "this folder may not be written to, so no stage can run in it",
             where=str(error.filename),
-            todo="mend the permissions there and run it again",
+            todo="fix the permissions there and run it again",
         ) from error
     if not files.lock(lock, wait=False):
         lock.seek(0)

@@ -1,9 +1,9 @@
-"""Reads a YAML file as plain values, each with its place and the way it is written.
+"""Reads a YAML file as plain values, each with its position and its source text.
 
 Only the parser of ruamel.yaml is used: the few kinds of values that a file of
-parameters has are made here, so that no tag in it constructs anything, and a
-number that YAML's versions read differently (010) is refused. PyYAML would not
-do: it takes the `1e-05` that DVC writes for a string.
+parameters needs are built here, so that no tag in it constructs anything, and a
+number that YAML's versions read differently (010) is refused. PyYAML does not
+work: it reads the `1e-05` that DVC writes as a string.
 """
 
 import math
@@ -19,8 +19,8 @@ from ruamel.yaml.reader import ReaderError
 from core.pipeline.errors import ParamsError
 from core.pipeline.files import regular
 
-MAX_BYTES = 100_000  # far more than any params.yaml; a larger file is some other file
-MAX_DEPTH = 10  # of sections and lists; deeper than any knob lies
+MAX_BYTES = 100_000  # far more than any params.yaml has
+MAX_DEPTH = 10  # of sections and lists; deeper than any parameter
 MAX_BRACKETS = 500  # [ and { in all: the parser takes half a minute for 2,000 in a row
 YAML_TAG = "tag:yaml.org,2002:"  # of the kinds of values that YAML itself defines
 
@@ -29,28 +29,28 @@ Location = tuple[str | int, ...]
 
 @dataclass
 class Document:
-    """What a YAML file says: its values, where each stands, and how it is written."""
+    """A parsed YAML file: its values, and the position and source text of each."""
 
     text: str
     values: Any = None  # dicts, lists and scalars
-    places: dict[Location, tuple[int, int]] = field(default_factory=dict)  # line, column from 1
-    written: dict[Location, str] = field(default_factory=dict)
-    problems: dict[Location, str] = field(default_factory=dict)  # what no knob has a use for
+    positions: dict[Location, tuple[int, int]] = field(default_factory=dict)  # line, column from 1
+    source: dict[Location, str] = field(default_factory=dict)
+    problems: dict[Location, str] = field(default_factory=dict)  # not allowed here
     seen: set[int] = field(default_factory=set)
 
     def name(self, location: Location) -> str:
-        """Return the key at `location` with its place, for a message."""
+        """Return the key at `location` with its line and column, for a message."""
         name = _shortened(".".join(str(part) for part in location)) or "the file"
-        if location in self.places:
-            name += " (line {}, column {})".format(*self.places[location])
+        if location in self.positions:
+            name += " (line {}, column {})".format(*self.positions[location])
         return name
 
     def _value(self, node: Node | None, location: Location = ()) -> Any:
-        """Turn nodes into dicts, lists and scalars; NaN, which no knob accepts, for anything else.
+        """Turn nodes into dicts, lists and scalars; anything else into NaN, which is never valid.
 
-        What YAML allows but a file of parameters has no use for is noted as a problem.
+        What YAML allows but a file of parameters may not hold is noted as a problem.
         """
-        self.written[location] = self._as_written(node)
+        self.source[location] = self._as_written(node)
         if node is None:
             return None
         if isinstance(node, ScalarNode):
@@ -76,11 +76,11 @@ class Document:
                 if key.value in values:
                     self.problems[where] = f"stands twice, here and on line {line}"
                 else:
-                    self.places[where] = (line, column)
+                    self.positions[where] = (line, column)
                     values[key.value] = self._value(value, where)
                 continue
             where = (*location, self._as_written(key))
-            self.places[where] = (line, column)
+            self.positions[where] = (line, column)
             self.problems[where] = (
                 "a merge key; write its keys out"
                 if key.tag == YAML_TAG + "merge"
@@ -89,8 +89,8 @@ class Document:
         return values
 
     def _item(self, node: Node, location: Location) -> Any:
-        if id(node) not in self.seen:  # an alias is known by the place of its anchor only
-            self.places[location] = (node.start_mark.line + 1, node.start_mark.column + 1)
+        if id(node) not in self.seen:  # an alias has only the position of its anchor
+            self.positions[location] = (node.start_mark.line + 1, node.start_mark.column + 1)
         return self._value(node, location)
 
     def _as_written(self, node: Node | None) -> str:
@@ -167,23 +167,23 @@ def _parse(path: Path, text: str) -> Node | None:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         found = error.problem or str(error)
-        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        position = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
     except ReaderError as error:
         before = text[: error.position].split("\n")
         found = f"the character U+{ord(text[error.position]):04X}"
-        place = f", line {len(before)}, column {len(before[-1]) + 1}"
+        position = f", line {len(before)}, column {len(before[-1]) + 1}"
     except RecursionError:
-        found, place = "hundreds of lists or sections within each other", ""
+        found, position = "hundreds of lists or sections within each other", ""
     raise ParamsError(
         f"{path} is not valid YAML",
         found=found,
-        where=f"{path}{place}",
-        todo=f"mend that place; git diff {path} shows what was changed",
+        where=f"{path}{position}",
+        todo=f"fix that line; git diff {path} shows what was changed",
     )
 
 
 def _scalar(node: ScalarNode) -> Any:
-    """Make the int, float, bool, None or str that a node stands for, or NaN."""
+    """Return the int, float, bool, None or str of a node, or NaN."""
     kind = str(node.tag).removeprefix(YAML_TAG)
     try:
         if kind == "int":

@@ -1,7 +1,7 @@
-"""Whether a classifier's probabilities can be taken at their word, and what to do where not.
+"""Calibration of a classifier's probabilities, and selective prediction.
 
-Sums are exact (`math.fsum`), so that neither the processor nor the order in
-which it adds can change a digit. All else is comparing and one operation a
+Sums are exact (`math.fsum`), so that neither the processor nor the order of
+additions changes a digit. Everything else is comparisons and one operation a
 number, which every processor does alike.
 """
 
@@ -29,10 +29,10 @@ class Bin(NamedTuple):
 
 
 class Coverage(NamedTuple):
-    """What is left to the model if the least certain images go to a person."""
+    """Selective prediction: what the model still decides if it rejects some images."""
 
-    handed_over: float  # share of all images, in [0, 1]
-    images: int  # that are left, at least 1
+    handed_over: float  # share of the images that it rejects, in [0, 1]
+    images: int  # that it decides, at least 1
     accuracy: float  # share of these that is right, in [0, 1]
 
 
@@ -70,7 +70,7 @@ def reliability(labels: Labels, probabilities: Probabilities, *, bins: int = BIN
 
 
 def expected_calibration_error(bins: Sequence[Bin]) -> float:
-    """Return the mean distance between confidence and accuracy, each bin by its images.
+    """Return the mean distance between confidence and accuracy, weighted by images.
 
     Source: as `reliability`, equation 3.
 
@@ -90,7 +90,7 @@ def brier_score(labels: Labels, probabilities: Probabilities) -> float:
 
     Source: G. W. Brier, "Verification of Forecasts Expressed in Terms of
     Probability", Monthly Weather Review 78 (1950), 1-3, equation 2: summed over
-    all classes, and not halved, as is also done where there are two.
+    all classes, and not halved, as some do for two classes.
 
     Args:
         labels: int64 (N,).
@@ -107,14 +107,14 @@ def brier_score(labels: Labels, probabilities: Probabilities) -> float:
 def coverage(
     labels: Labels, probabilities: Probabilities, shares: Sequence[float]
 ) -> list[Coverage]:
-    """Measure the accuracy on what is left when the least certain images are handed over.
+    """Measure the accuracy on the rest when the least certain images are rejected.
 
     Args:
         labels: int64 (N,).
-        probabilities: float32 (N, classes); the highest of a row is how certain
-            it is, and of equals the earlier image is handed over first.
-        shares: of the images to hand over, rounded to whole images; each leaves
-            at least one.
+        probabilities: float32 (N, classes); the highest of a row is its
+            confidence; of equals the earlier image is rejected first.
+        shares: of the images to reject, rounded to whole images; each leaves at
+            least one.
 
     Returns:
         One a share, in their order.
@@ -125,10 +125,10 @@ def coverage(
     passed = np.concatenate([[0], np.cumsum(_right(labels, probabilities)[order])])
     found = []
     for share in shares:
-        handed_over = round(share * total)
-        left = total - handed_over
-        right = int(passed[total] - passed[handed_over])
-        found.append(Coverage(share, left, right / left))
+        rejected = round(share * total)
+        decided = total - rejected
+        right = int(passed[total] - passed[rejected])
+        found.append(Coverage(share, decided, right / decided))
     return found
 
 

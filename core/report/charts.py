@@ -1,9 +1,9 @@
 """Draws the charts of the test report: specifications of Vega-Lite, and from them SVG.
 
-The SVG stands in the page itself: it needs no script, prints, and takes its
-colours from the page's style, in light and dark. Nothing in it may depend on
-the fonts of the machine that draws it: every place is given, so that no text
-is measured to find one, and the reader's browser sets the letters.
+The SVG is part of the page: it needs no script, prints, and takes its colours from
+the page's style, in light and dark mode. It must not depend on the fonts of the
+machine that draws it: all positions are fixed, so no text is measured, and the
+reader's browser renders the text.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from core.report.calibration import Bin, Coverage
 Spec = dict[str, Any]
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
-VEGA_LITE = "6.4"  # of those that vl-convert brings along
+VEGA_LITE = "6.4"  # of those that vl-convert includes
 
 # Pixels. As wide as a phone, and half of the page.
 WIDTH = 300
@@ -50,11 +50,11 @@ CONFIG: Spec = {
 
 
 def draw(spec: Spec) -> str:
-    """Return a chart as an SVG element for a page, with no description of its own."""
-    import vl_convert  # here: it takes a moment, and only the report draws
+    """Return a chart as an SVG element for a page, without a description."""
+    import vl_convert  # slow to import, and only the report draws
 
     svg: str = vl_convert.vegalite_to_svg(spec, vl_version=VEGA_LITE)
-    # In a page both are known, and the size is the page's business.
+    # An SVG within HTML needs no namespaces.
     for namespace in ("", ":xlink"):
         start = svg.index(f" xmlns{namespace}=")
         end = svg.index('"', svg.index('"', start) + 1) + 1
@@ -70,9 +70,9 @@ def learning_curve(history: Sequence[dict[str, float]], measure: str) -> Spec:
         measure: `loss` or `accuracy`.
     """
     values = [
-        {"epoch": row["epoch"], "value": row[f"{side}_{measure}"], "side": side}
+        {"epoch": row["epoch"], "value": row[f"{part}_{measure}"], "part": part}
         for row in history
-        for side in ("train", "val")
+        for part in ("train", "val")
     ]
     last = max(row["epoch"] for row in history)
     layer: Spec = {
@@ -81,8 +81,8 @@ def learning_curve(history: Sequence[dict[str, float]], measure: str) -> Spec:
         "encoding": {
             "x": _x("epoch", "epoch", [0, max(last, 1)], tickMinStep=1, format="d"),
             "y": _y("value", None, format=".0%" if measure == "accuracy" else "~g", zero=False),
-            "color": {"field": "side", "scale": {"range": [FIRST, SECOND]}, "legend": None},
-            "strokeDash": {"field": "side", "scale": {"range": [[1, 0], [5, 4]]}, "legend": None},
+            "color": {"field": "part", "scale": {"range": [FIRST, SECOND]}, "legend": None},
+            "strokeDash": {"field": "part", "scale": {"range": [[1, 0], [5, 4]]}, "legend": None},
         },
     }
     points = layer | {"mark": {"type": "point", "filled": True, "size": 30, "opacity": 1}}
@@ -93,7 +93,7 @@ def learning_curve(history: Sequence[dict[str, float]], measure: str) -> Spec:
 
 
 def reliability(bins: Sequence[Bin]) -> Spec:
-    """Draw the accuracy of each bin beside the diagonal, on which it should lie."""
+    """Draw the accuracy of each bin, and the diagonal of perfect calibration."""
     data = {"values": [each._asdict() for each in bins]}
     x = _x("low", "confidence", [0, 1], format=".0%", values=[0, 0.25, 0.5, 0.75, 1])
     y = _y("accuracy", [0, 1], format=".0%", values=[0, 0.25, 0.5, 0.75, 1])
@@ -143,7 +143,7 @@ def confidences(bins: Sequence[Bin]) -> Spec:
 
 
 def coverage(rows: Sequence[Coverage], marked: Sequence[float]) -> Spec:
-    """Draw the accuracy of the rest against the share that is handed over.
+    """Draw the accuracy on the rest against the share that is rejected.
 
     Args:
         rows: as `core.report.calibration.coverage` returns them.
@@ -151,7 +151,7 @@ def coverage(rows: Sequence[Coverage], marked: Sequence[float]) -> Spec:
     """
     values = [{"share": each.handed_over, "accuracy": each.accuracy} for each in rows]
     encoding = {
-        "x": _x("share", "handed over", [0, max(each.handed_over for each in rows)], format=".0%"),
+        "x": _x("share", "rejected", [0, max(each.handed_over for each in rows)], format=".0%"),
         "y": _y("accuracy", None, format=".0%", zero=False),
     }
     return _chart(
@@ -183,13 +183,13 @@ def _chart(layers: list[Spec]) -> Spec:
 
 
 def _x(field: str, title: str, domain: list[float], **axis: Any) -> Spec:
-    place = {"titleX": WIDTH / 2, "titleY": 34, "titleAnchor": "middle"}
+    position = {"titleX": WIDTH / 2, "titleY": 34, "titleAnchor": "middle"}
     return {
         "field": field,
         "type": "quantitative",
         "title": title,
         "scale": {"domain": domain, "nice": False},
-        "axis": {"grid": False, "tickCount": 5, **place, **axis},
+        "axis": {"grid": False, "tickCount": 5, **position, **axis},
     }
 
 

@@ -1,8 +1,8 @@
 """What a classifier gets right and wrong, class by class and image by image.
 
-Everything here is counting, comparing and one division a number, which every
-processor does alike. Probabilities come in ready-made from core.training.evaluation:
-NumPy's exp and log differ between processors.
+Everything here is counting, comparisons and one division a number, which every
+processor does alike. core.training.evaluation computes the probabilities: NumPy's
+exp and log differ between processors.
 """
 
 from typing import NamedTuple
@@ -71,8 +71,8 @@ def per_class(matrix: Matrix, class_names: list[str]) -> pd.DataFrame:
 def shades(matrix: Matrix) -> NDArray[np.float64]:
     """Return how dark to draw each cell of a confusion matrix.
 
-    A right cell by its share of its row. A wrong one likewise, but measured
-    against the largest wrong share: these are small, and else all would be pale.
+    A right cell by its share of its row. A wrong one likewise, but relative to the
+    largest wrong share: these are small, and all would be pale otherwise.
 
     Returns:
         float64 (classes, classes) in [0, 1], to two decimals.
@@ -127,12 +127,12 @@ def best_and_worst(labels: Labels, probabilities: Probabilities) -> list[BestAnd
 
 
 def random_sample(total: int, *, count: int, seed: int) -> list[int]:
-    """Draw images that nobody picked.
+    """Draw a random sample of the images.
 
     Args:
         total: how many images there are.
         count: how many to draw.
-        seed: of the permutation of which they are the first.
+        seed: of the permutation whose first images they are.
 
     Returns:
         At most `count` positions in [0, total), each at most once.

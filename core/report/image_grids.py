@@ -1,8 +1,8 @@
 """Images with captions, laid out in a grid, as the bytes of a PNG.
 
-Pixels are repeated, never smoothed, so that each can be seen. The file holds
-pixels and nothing else, no time and no name of a program, and the letters come
-from the font that Pillow brings along: the same grid gives the same bytes.
+Pixels are repeated, never smoothed, so that each is visible. The file has no
+metadata, neither a time nor a program, and the text uses the font that Pillow
+includes: the same grid gives the same bytes.
 """
 
 import io
@@ -17,23 +17,23 @@ from core.data.arrays import Images
 from core.pipeline.errors import DataError
 
 # Sizes in pixels of the file. It is drawn about twice as large as it is shown,
-# so that the letters stay sharp on dense screens and readable on small ones.
-TILE = 224  # an image is enlarged by the whole factor that comes closest
+# so that text stays sharp on dense screens and readable on small ones.
+TILE = 224  # an image is enlarged by the nearest whole factor
 TEXT = 36
 LINE = 44
 GAP = 32
 
-# Shades of grey. The paper is light in dark mode too: the letters need it.
+# Shades of grey. The paper stays light in dark mode, for the text.
 PAPER = 250
 INK = 26
 
-# Ends of the scale of weights, RGB: told apart without seeing red or green.
+# Ends of the scale of weights, RGB: distinct with red-green blindness too.
 FOR = (29, 78, 216)
 AGAINST = (194, 65, 12)
 
 
 class Picture(NamedTuple):
-    """A picture, and what it says for those who can not see it."""
+    """A picture, and its captions as text."""
 
     png: bytes
     captions: list[str]  # none if it shows no images
@@ -53,7 +53,7 @@ def grid(images: Images, captions: list[str], *, columns: int) -> Picture:
     count, height, width, channels = images.shape
     if channels not in (1, 3):
         raise DataError(
-            "these images can not be drawn",
+            "these images cannot be drawn",
             expected="1 channel (greyscale) or 3 (RGB)",
             found=f"{channels} channels",
             todo="convert the images where they are made; dvc repro",
@@ -81,8 +81,8 @@ def grid(images: Images, captions: list[str], *, columns: int) -> Picture:
             left = GAP + column * (tile_width + GAP)
             canvas.paste(_enlarged(images[position], scale), (left, top))
             for number, line in enumerate(texts[position]):
-                place = (left, top + tile_height + GAP // 4 + number * LINE)
-                draw.text(place, line, fill=(INK,) * channels, font=font)
+                corner = (left, top + tile_height + GAP // 4 + number * LINE)
+                draw.text(corner, line, fill=(INK,) * channels, font=font)
         top += row_height + GAP
     return Picture(_png(canvas), captions)
 
@@ -154,7 +154,7 @@ def _lines(text: str, width: int, font: ImageFont.FreeTypeFont) -> list[str]:
 
 
 def _cut(line: str, width: int, font: ImageFont.FreeTypeFont) -> str:
-    """Shorten a line that can not be broken."""
+    """Shorten a line that cannot be broken."""
     if font.getlength(line) <= width:
         return line
     while line and font.getlength(line + "…") > width:
@@ -163,7 +163,7 @@ def _cut(line: str, width: int, font: ImageFont.FreeTypeFont) -> str:
 
 
 def _drawable(text: str) -> str:
-    """Replace what Pillow's own font has no letter for: é by e, 中 by a question mark."""
+    """Replace characters that Pillow's font lacks: é by e, 中 by a question mark."""
     letters = (c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
     return "".join(c if c.isascii() and c.isprintable() else "?" for c in letters)
 

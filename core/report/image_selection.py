@@ -1,8 +1,8 @@
-"""Images of a test set as a page shows them: single ones, and sheets of many.
+"""Images of a test set for a page: single ones, and sprite sheets of many.
 
-A page is one file, so it holds the pixels, as addresses that start with
-`data:`. A sheet is one picture of many images, of which the page shows one part
-each; it costs a third of what the images would one by one.
+A page is one file, so it holds the pixels as `data:` URLs. A sheet is one picture
+of many images, of which the page shows one part each; it needs a third of the bytes
+of single images.
 """
 
 import base64
@@ -21,14 +21,14 @@ from core.report.calibration import least_certain
 from core.report.predictions import Probabilities
 
 COLUMNS = 32  # of a sheet
-GREYS = 16  # that are kept where 256 take too much room: half a byte a pixel
-JPEG_QUALITY = 80  # of colours where all of them take too much room
-MOST_LIKELY = 5  # classes of which an image tells the probability
-MARGIN = 0.97  # of the room, when images are left out: those that stay may be larger
+GREYS = 16  # where 256 need too much space: half a byte a pixel
+JPEG_QUALITY = 80  # of colour images where PNG needs too much space
+MOST_LIKELY = 5  # classes whose probability an image shows
+MARGIN = 0.97  # of the space, when images are left out: the others may be larger
 
 
 class Classified(NamedTuple):
-    """A test set and what a model makes of it."""
+    """A test set and the predictions of a model."""
 
     images: Images  # uint8 (N, H, W, C), greyscale (C = 1) or RGB (C = 3)
     labels: Labels  # int64 (N,)
@@ -51,7 +51,7 @@ class Odds(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """One image and all that a page says of it."""
+    """One image and everything that a page shows about it."""
 
     position: int  # in the test set
     address: str  # of its pixels
@@ -64,7 +64,7 @@ class Shown(NamedTuple):
 
 
 def show(tested: Classified, positions: Sequence[int]) -> list[Shown]:
-    """Put together what a page shows of the images at `positions`."""
+    """Return what a page shows of the images at `positions`."""
     predicted = tested.predicted
     shown = []
     for position in positions:
@@ -89,7 +89,7 @@ def show(tested: Classified, positions: Sequence[int]) -> list[Shown]:
 
 
 def address(pixels: NDArray[np.uint8]) -> str:
-    """Return the address of a picture, uint8 (H, W, C), that holds all of it."""
+    """Return a picture, uint8 (H, W, C), as a `data:` URL."""
     return _data(_png(pixels), "png")
 
 
@@ -159,7 +159,7 @@ def _row(tested: Classified, cells: dict[int, list[int]], encode: Encode) -> dic
     Args:
         tested: the test set.
         cells: for each prediction its images, as positions.
-        encode: makes a file of the sheet.
+        encode: turns the sheet into a file.
 
     Returns:
         As `sheets` does.
@@ -186,7 +186,7 @@ def _row(tested: Classified, cells: dict[int, list[int]], encode: Encode) -> dic
 
 
 def _tiled(images: Images, columns: int) -> NDArray[np.uint8]:
-    """Lay (K, H, W, C) out in lines of `columns` images; what stays empty is black."""
+    """Lay (K, H, W, C) out in lines of `columns` images; empty cells are black."""
     count, height, width, channels = images.shape
     lines = -(-count // columns)
     padded = np.zeros((lines * columns, height, width, channels), dtype=np.uint8)

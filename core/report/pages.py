@@ -1,4 +1,4 @@
-"""Fills the templates of HTML pages: text escaped, pictures inside, nothing missing."""
+"""Renders the templates of HTML pages: text escaped, pictures embedded, nothing missing."""
 
 import base64
 import hashlib
@@ -8,17 +8,17 @@ import jinja2
 
 
 def percent(share: float, decimals: int = 1) -> str:
-    """Write a fraction for a reader, with a space that does not break."""
+    """Format a fraction as a percentage, with a non-breaking space."""
     return f"{100 * share:.{decimals}f}\u00a0%"
 
 
 def render(template: str, **facts: Any) -> str:
-    """Fill a template of Jinja.
+    """Render a Jinja template.
 
     All text is escaped. The filters beyond Jinja's own are `percent`, `data_url`,
-    which turns the bytes of a PNG into an address that holds them, and
-    `csp_hash`, which names a script in the page's security policy. `tojson`
-    escapes what could end the script that it stands in.
+    which turns the bytes of a PNG into a `data:` URL, and `csp_hash`, which
+    names a script in the page's security policy. `tojson` escapes what could end the
+    surrounding script.
 
     Raises:
         jinja2.UndefinedError: the template names something that `facts` lacks.
@@ -38,6 +38,6 @@ def _data_url(png: bytes) -> str:
 
 
 def _csp_hash(script: str) -> str:
-    """Name a script as Content Security Policy Level 3, section 2.3.1, has it."""
+    """Return the hash of a script for Content Security Policy Level 3, section 2.3.1."""
     digest = hashlib.sha256(script.encode("utf-8")).digest()
     return f"sha256-{base64.b64encode(digest).decode('ascii')}"

@@ -1,7 +1,7 @@
-"""What a model makes of each image, as the rows of a file that lies in git.
+"""The prediction of a model for each image, as rows of a file that git tracks.
 
-Two models can be compared image by image only if both left their predictions;
-a few hundred kilobytes do, and no picture is needed.
+They allow two models to be compared image by image, in a few hundred kilobytes and
+without any picture.
 """
 
 from collections.abc import Iterator

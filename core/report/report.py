@@ -1,4 +1,4 @@
-"""Puts a test report together: what is found in a test set, and the page that shows it."""
+"""Builds a test report: the findings on a test set, and the page that shows them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,16 +19,16 @@ from core.statistics.intervals import Difference
 from core.training.model_params import ModelParams
 from core.training.train_params import TrainParams
 
-SAMPLE_SEED = 0  # of the images that nobody picked
-SHARES = [count / 100 for count in range(51)]  # of the images that are handed over
-TOLD_SHARES = [0.0, 0.01, 0.05, 0.1, 0.2]  # of these, the ones in the page's table
+SAMPLE_SEED = 0  # of the random sample
+SHARES = [count / 100 for count in range(51)]  # of the images that are rejected
+TABLE_SHARES = [0.0, 0.01, 0.05, 0.1, 0.2]  # of these, those in the page's table
 MOST_CLASSES = 20  # whose best and worst images the page shows
 LARGEST_PAGE = 1_990_000  # bytes
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What a model makes of a test set, in numbers and in images."""
+    """The results of a model on a test set, in numbers and in images."""
 
     matrix: Matrix
     per_class: pd.DataFrame  # as `classification.per_class` returns it
@@ -47,7 +47,7 @@ class Findings:
 
 @dataclass(frozen=True)
 class Validation:
-    """What the stages before measured, to compare the test with."""
+    """What earlier stages measured, to compare the test with."""
 
     correct: int  # validation images that are predicted right
     images: int
@@ -61,12 +61,12 @@ class Validation:
         return intervals.wilson(self.correct, self.images)
 
     def above(self, correct: int, images: int) -> Difference:
-        """Say by how much a test accuracy is above validation's."""
+        """Return by how much a test accuracy is above validation's."""
         return intervals.newcombe(correct, images, self.correct, self.images)
 
 
 def find(tested: Classified, *, count: int) -> Findings:
-    """Look at a test set from all sides.
+    """Evaluate a model on a test set in every way that the report shows.
 
     Args:
         tested: the test set.
@@ -101,7 +101,7 @@ def recipe(
 ) -> dict[str, dict[str, Any]]:
     """List the parameters that made a model, by section, without those that it does not use.
 
-    How many threads computed is no part of it.
+    The number of threads is not part of it.
 
     Args:
         dataset: of which only the name counts.
@@ -119,7 +119,7 @@ def recipe(
         "Model": {"name": model.name, "standardize": model.standardize, **model.own.model_dump()},
         "Training": training,
         "Augmentation": augment,
-        "Arithmetic": {"numerics": kind},
+        "Numerics": {"numerics": kind},
     }
 
 
@@ -135,7 +135,7 @@ def page(
     validation: Validation,
     templates: Images | None,
 ) -> str:
-    """Write the page: all images that it can hold, and never more than `LARGEST_PAGE`.
+    """Render the page, with as many images as fit into `LARGEST_PAGE`.
 
     Args:
         template: of Jinja.
@@ -159,7 +159,7 @@ def page(
         "per_class": findings.per_class.to_dict("records"),
         "extremes": _of_the_weakest(findings),
         "shades": classification.shades(findings.matrix).tolist(),
-        "told": [each for each in findings.coverage if each.handed_over in TOLD_SHARES],
+        "coverage_table": [each for each in findings.coverage if each.handed_over in TABLE_SHARES],
         "bins": calibration.BINS,
         "validation": validation,
         "difference": validation.above(findings.correct, len(tested.labels)),
@@ -180,7 +180,7 @@ def _of_the_weakest(findings: Findings) -> list[Shown]:
     """Return the extremes of the classes with the lowest F1, in the order of the labels."""
     table = findings.per_class[findings.per_class["support"] > 0].reset_index(drop=True)
     weakest = sorted(table["f1"].sort_values(kind="stable").index[:MOST_CLASSES])
-    return [shown for place in weakest for shown in findings.extremes[2 * place : 2 * place + 2]]
+    return [shown for row in weakest for shown in findings.extremes[2 * row : 2 * row + 2]]
 
 
 def _charts(findings: Findings, history: Sequence[dict[str, float]]) -> dict[str, str]:
@@ -190,6 +190,6 @@ def _charts(findings: Findings, history: Sequence[dict[str, float]]) -> dict[str
         "accuracy": charts.learning_curve(history, "accuracy"),
         "reliability": charts.reliability(findings.bins),
         "confidences": charts.confidences(findings.bins),
-        "coverage": charts.coverage(findings.coverage, TOLD_SHARES),
+        "coverage": charts.coverage(findings.coverage, TABLE_SHARES),
     }
     return {name: charts.draw(spec) for name, spec in specs.items()}

@@ -1,7 +1,7 @@
-"""Reads what the stages before measured, with every property checked.
+"""Reads what earlier stages measured, and checks every property.
 
-Which rows and columns these files hold is said by the stages that write them;
-here is only that what the report takes from them is what it should be.
+The stages that write these files define their rows and columns; this only checks
+what the report uses.
 """
 
 import csv
@@ -17,7 +17,7 @@ from core.pipeline.errors import DataError
 
 
 class Measured(NamedTuple):
-    """Loss and accuracy of one side of the split."""
+    """Loss and accuracy on train or val."""
 
     loss: float  # mean cross-entropy in nats
     accuracy: float  # fraction in [0, 1]
@@ -33,12 +33,12 @@ def read_evaluation(path: Path) -> dict[str, Measured]:
     try:
         content = json.loads(_text(path, expected))
         found = {
-            side: Measured(float(content[side]["loss"]), float(content[side]["accuracy"]))
-            for side in ("train", "val")
+            part: Measured(float(content[part]["loss"]), float(content[part]["accuracy"]))
+            for part in ("train", "val")
         }
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise _unreadable(path, expected, f"{type(error).__name__}: {error}") from error
-    if not all(math.isfinite(side.loss) and 0 <= side.accuracy <= 1 for side in found.values()):
+    if not all(math.isfinite(each.loss) and 0 <= each.accuracy <= 1 for each in found.values()):
         raise _unreadable(path, expected, str(found))
     return found
 

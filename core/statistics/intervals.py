@@ -40,7 +40,7 @@ class Difference(NamedTuple):
 
     @property
     def beyond_chance(self) -> bool:
-        """Whether the interval leaves out 0."""
+        """Whether the interval excludes 0."""
         return not self.low <= 0 <= self.high
 
 
@@ -49,8 +49,8 @@ def newcombe(correct: int, total: int, other_correct: int, other_total: int) -> 
 
     Source: R. G. Newcombe, "Interval Estimation for the Difference Between
     Independent Proportions: Comparison of Eleven Methods", Statistics in
-    Medicine 17 (1998), 873-890, method 10: put together of the Wilson score
-    interval of each, without correction for continuity.
+    Medicine 17 (1998), 873-890, method 10: combines the Wilson score intervals
+    of both, without continuity correction.
 
     Args:
         correct: from 0 to `total`.

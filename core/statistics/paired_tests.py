@@ -1,8 +1,7 @@
-"""Whether one model is better than another, or only luckier: paired statistics.
+"""Whether one model is better than another beyond chance: paired statistics.
 
 Two models that decide the same images are compared image by image: those that
-both get right, or both wrong, say nothing about which is better. Numbers come
-in and numbers go out; what they mean to a reader is said elsewhere.
+both get right, or both wrong, say nothing about which is better.
 """
 
 import math
@@ -57,9 +56,9 @@ def mcnemar(fixed: int, broken: int) -> float:
 def tango(fixed: int, broken: int, total: int) -> tuple[float, float]:
     """Return the 95 % score interval of the difference of two paired fractions.
 
-    It holds every difference that the score test does not reject. At no
-    difference, that test is McNemar's without its exactness: so whenever the
-    exact test finds a difference, the interval does not hold 0.
+    It contains every difference that the score test does not reject. For a
+    difference of 0, that test is McNemar's asymptotic one: so whenever the exact
+    test finds a difference, the interval excludes 0.
 
     Source: T. Tango, "Equivalence test and confidence interval for the
     difference in proportions for the paired-sample design", Statistics in
@@ -144,7 +143,7 @@ def over_seeds(differences: NDArray[np.int8]) -> Difference:
         + rest_square**2 / rest_degrees,
         1e-300,
     )
-    # A part may come out below zero by chance: then it is left out.
+    # A component may be negative by chance: then it is left out.
     for square, own_degrees in ((seed_square, seeds - 1), (image_square, images - 1)):
         if square > total:
             total, degrees = square, own_degrees

@@ -1,21 +1,21 @@
-"""Is one recipe better than another, beyond the noise of seeds and of images?
+"""Whether one recipe is better than another, beyond the noise of seeds and images.
 
 An accuracy depends on two draws: the seeds that the models were trained with,
 and the images that they are measured on. Both recipes are measured on the same
 of both, so the test is paired over both. It is the one of studies where every
 reader reads every case under two methods: seeds are the readers, images the
 cases, and what is tested is the mean difference. Its noise has three sources,
-whose sizes an analysis of variance tells apart: how the difference varies from
-seed to seed, from image to image, and what is left.
+which an analysis of variance separates: how the difference varies from seed to
+seed, from image to image, and the residual.
 
     D. D. Dorfman, K. S. Berbaum, C. E. Metz, "Receiver operating characteristic
     rating analysis", Investigative Radiology 27 (1992), 723-731.
     S. L. Hillis, "A comparison of denominator degrees of freedom methods for
     multiple observer ROC analysis", Statistics in Medicine 26 (2007), 596-619.
 
-A paired t-test over the seeds alone would ignore the images, one over the
-images alone the seeds. Where the images tell nothing beyond the seeds, this
-test is the first; with one seed it is the second, and says nothing of seeds.
+A paired t-test over only the seeds would ignore the images, one over only the
+images the seeds. Where the images add no variance to that of the seeds, this test
+is the first; with one seed it is the second, and says nothing about seeds.
 """
 
 import itertools
@@ -57,8 +57,8 @@ def _differences(recipes: Sequence[Correct]) -> list[Difference]:
     """Test all pairs of recipes, each minus a later one, in the order of `combinations`.
 
     The sums of squares of a difference follow from those of the recipes and their
-    products, which two products of matrices give for all pairs at once. They are
-    of whole numbers, so they are exact.
+    products, which two matrix products give for all pairs at once. They are sums
+    of integers, so they are exact.
     """
     shape = recipes[0].shape
     assert all(recipe.shape == shape for recipe in recipes)
@@ -111,10 +111,10 @@ def _tested(
     ms_seeds = (seeds * by_seed - total**2) / (entries * (seeds - 1))
     rest = entries * squares - seeds * by_seed - images * by_image + total**2
     ms_rest = rest / (entries * (seeds - 1) * (images - 1))
-    # Neither seeds nor images can vary less than not at all, so what is below
-    # the rest is chance. Hillis says so of the images; with two or three seeds
-    # theirs is by chance as often near zero, and taken for certainty: two equal
-    # recipes were then told apart in up to 11 of 100 simulations, and so in 6.
+    # No variance is below 0, so a mean square below the residual is chance. Hillis
+    # applies this to the images only. With two or three seeds theirs is often near
+    # zero by chance as well: without this line, two equal recipes were called
+    # different in up to 11 of 100 simulations, with it in 6.
     ms_seeds = max(ms_seeds, ms_rest)
     noise = ms_seeds + max(ms_images - ms_rest, 0.0)
     freedom = (seeds - 1) * (noise / ms_seeds) ** 2 if ms_seeds else math.inf

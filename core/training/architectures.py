@@ -1,14 +1,14 @@
 """Builds the architecture that params.yaml names: a file in core/training/models/.
 
-Every model takes images as they lie on disk, uint8 (B, H, W, C), and returns
-logits, float32 (B, classes). What turns bytes into floats is its first layer,
-a `Normalize`, so that training, evaluation and prediction cannot differ in it.
+Every model takes images as stored on disk, uint8 (B, H, W, C), and returns
+logits, float32 (B, classes). Its first layer, a `Normalize`, turns bytes into
+floats, so that training, evaluation and prediction cannot differ in it.
 
 An architecture is added by a file models/NAME.py with a function
 `build(image_shape, classes)`, and by `NAME: {}` in the section `model` of
 params.yaml. One with parameters of its own has a class `Params` before it,
 which `build(image_shape, classes, params)` gets: models/mlp.py is an example.
-The tests of tests/core/training/test_models.py then hold for it too.
+The tests of tests/core/training/test_models.py then run for it too.
 """
 
 import importlib

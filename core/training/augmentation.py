@@ -1,7 +1,7 @@
 """Changes the images of a batch at random, so that a model sees each in many forms.
 
-What an epoch needs is drawn before it begins, in one go: the numbers do not
-depend on the size of a batch, and a GPU does not wait for them.
+All random numbers of an epoch are drawn before it begins: they do not depend on
+the batch size, and a GPU does not wait for them.
 """
 
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from core.training.train_params import AugmentParams
 
 
 class Draws(NamedTuple):
-    """What was drawn for N images, or None for what is switched off."""
+    """What was drawn for N images; None for what is switched off."""
 
     offsets: Tensor | None  # int64 (N, 2), rows and columns that the window moves, from 0 on
     mirrored: Tensor | None  # bool (N,)

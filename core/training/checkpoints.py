@@ -1,8 +1,7 @@
-"""Keeps a training's state beside its outputs, so that a killed one goes on.
+"""Saves the state of a training, so that one that was killed resumes.
 
 A checkpoint belongs to one training: to its parameters, its data, its code and
-the version of PyTorch. Any other finds it of no use and starts from the
-beginning.
+the version of PyTorch. Any other ignores it and starts from the beginning.
 """
 
 import hashlib
@@ -23,12 +22,12 @@ SECONDS = 10.0  # between two checkpoints: what a killed training loses at most
 
 
 def identity(settings: Mapping[str, Any], inputs: Sequence[Path]) -> str:
-    """Return what tells one training from all others, as 64 hexadecimal digits.
+    """Return a hash that identifies a training, as 64 hexadecimal digits.
 
     Args:
         settings: all parameters that the training depends on.
-        inputs: the files that it reads. The code is added: what this process
-            has imported from the working directory.
+        inputs: the files that it reads. The code that this process has
+            imported from the working directory is added.
     """
     folder = Path.cwd()
     imported = {
@@ -71,7 +70,7 @@ class FileCheckpoint:
     def load(self) -> dict[str, Any] | None:
         """Return what this training saved last, or None.
 
-        A file that is damaged is of no use either; it says so.
+        A damaged file is ignored, with a message.
         """
         if not self.path.exists():
             return None
@@ -91,7 +90,7 @@ class FileCheckpoint:
         return time.monotonic() - self.last >= self.seconds
 
     def save(self, state: dict[str, Any]) -> None:
-        """Replace the file, whole or not at all."""
+        """Replace the file atomically."""
         weights.write(self.path, {"identity": self.identity, "state": state})
         self.last = time.monotonic()
 

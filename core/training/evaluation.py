@@ -1,4 +1,4 @@
-"""What a model makes of images: logits, and from them loss and accuracy.
+"""Evaluates a model on images: logits, and from them loss and accuracy.
 
 Training, evaluate and test_report all measure with these functions, batch by
 batch in the same order, so that the same weights on the same images give the
@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from core.training.parallel.workers import ALONE, Result, Workers
+from core.training.parallel.workers import ONE_WORKER, Result, Workers
 
-BATCH_SIZE = 250  # images at a time: a CNN makes 50 kB of floats of each, at one time
+BATCH_SIZE = 250  # images at a time: a CNN needs 50 kB of activations for each
 
 
 class Measurement(NamedTuple):
@@ -26,7 +26,12 @@ class Measurement(NamedTuple):
 
 
 def measure(
-    model: nn.Module, images: Tensor, labels: Tensor, indices: Tensor, *, workers: Workers = ALONE
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    indices: Tensor,
+    *,
+    workers: Workers = ONE_WORKER,
 ) -> Measurement:
     """Measure `model` on the images at `indices`.
 
@@ -35,7 +40,7 @@ def measure(
         images: uint8 (N, H, W, C), on the model's device as the others.
         labels: int64 (N,).
         indices: int64 (M,), positions in `images`, M >= 1.
-        workers: measure batches side by side; the bits are the same with any number.
+        workers: measure batches in parallel; any number gives the same bits.
     """
 
     def measure_batch(batch: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -52,7 +57,7 @@ def measure(
 
 
 def predict(
-    model: nn.Module, images: Tensor, indices: Tensor, *, workers: Workers = ALONE
+    model: nn.Module, images: Tensor, indices: Tensor, *, workers: Workers = ONE_WORKER
 ) -> Tensor:
     """Return the probability of each class for the images at `indices`.
 
@@ -73,7 +78,7 @@ def _each_batch(
     indices: Tensor,
     workers: Workers,
 ) -> Iterator[Result]:
-    """Yield for each batch what `function` makes of its indices and logits."""
+    """Yield for each batch the result of `function` for its indices and logits."""
 
     @torch.inference_mode()  # holds for one thread
     def run(batch: Tensor) -> Result:

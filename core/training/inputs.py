@@ -1,4 +1,4 @@
-"""What train, evaluate and test_report take in before they compute: images, and a model for them.
+"""Loads what train, evaluate and test_report need: images, and a model for them.
 
 torch is imported in the functions: `numerics.pin` comes before it.
 """
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Inputs(NamedTuple):
-    """Images, a model, and who computes."""
+    """Images, a model, and the workers to measure it with."""
 
     data: "ImageSet"
     model: "nn.Module"
@@ -59,7 +59,7 @@ def load(
         val_indices: likewise, of those that validate.
         weights: of a trained model; None for fresh weights.
         seed: of fresh weights.
-        others: what else the stage reads, to be compared with dvc.lock as well.
+        others: further inputs of the stage to compare with dvc.lock.
 
     Returns:
         All on the CPU, the model in evaluation mode if its weights were read.

@@ -1,4 +1,4 @@
-"""The layers that the architectures share and PyTorch does not have as they need them.
+"""Layers that the architectures share, where PyTorch's own do not suffice.
 
 Each computes the same bits on every processor and, with portable numerics, at
 least as fast as PyTorch's own.
@@ -20,10 +20,10 @@ def named(**layers: nn.Module) -> nn.Module:
 
 
 class Normalize(nn.Module):
-    """Turns bytes into floats: less the mean, over the standard deviation, channel by channel.
+    """Turns bytes into floats: subtracts the mean, divides by the standard deviation.
 
-    Both are buffers, so that they travel with the weights. As it is built, it
-    scales pixels to [0, 1]; `fit` takes both from images.
+    Both are buffers, one number a channel, saved with the weights. A new layer
+    scales pixels to [0, 1]; `fit` computes both from images.
 
     Args:
         channels: of the images.
@@ -42,7 +42,7 @@ class Normalize(nn.Module):
         return images.float().sub_(self.mean).div_(self.std)
 
     def fit(self, images: Tensor, indices: Tensor) -> None:
-        """Take the mean and the standard deviation from the images at `indices`.
+        """Compute the mean and the standard deviation of the images at `indices`.
 
         They are computed from a count of each value: exact, and the same on all
         processors. A channel that never varies is divided by 255.
@@ -67,10 +67,10 @@ class Normalize(nn.Module):
 
 
 class ChannelsFirst(nn.Module):
-    """Turns (B, H, W, C) into (B, C, H, W), as convolutions want it, without a copy."""
+    """Turns (B, H, W, C) into (B, C, H, W), as convolutions expect, without a copy."""
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return a view whose channels still lie beside each other in memory."""
+        """Return a view whose channels stay contiguous in memory (channels_last)."""
         return images.permute(0, 3, 1, 2)
 
 
@@ -105,8 +105,8 @@ class _ReLU(torch.autograd.Function):
 class Dropout(nn.Module):
     """Sets a share of the inputs to zero in training, and scales up the others.
 
-    It draws from a generator of its own: that of the process would be shared by
-    the shards of a batch, in an order that the threads' timing decides.
+    It draws from a generator of its own: the microbatches would share that of the
+    process, in an order that depends on the timing of threads.
 
     Args:
         share: of the inputs, from 0 to below 1.

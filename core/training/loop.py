@@ -1,9 +1,9 @@
-"""The training loop: cross-entropy brought down batch by batch, and resumed where it stopped.
+"""The training loop: minimizes cross-entropy batch by batch, and resumes where it stopped.
 
-What a step needs is planned for a whole epoch at once: the order of the images,
-how each is changed, the learning rates. So a training that was stopped plans
-its epoch again from the same state of the generator, and goes on at the step
-where it was, with the same bits.
+A whole epoch is planned at once: the order of the images, how each is changed,
+the learning rates. So a training that was stopped plans its epoch again from the
+same state of the generator, and resumes at the step where it was, with the same
+bits.
 """
 
 import math
@@ -36,7 +36,7 @@ class HistoryRow(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What one step is made of."""
+    """The inputs of one step."""
 
     indices: Tensor  # int64 (B,), positions in the images
     draws: Draws  # how each of the B images is changed
@@ -44,7 +44,7 @@ class Step(NamedTuple):
 
 
 class Checkpoint(Protocol):
-    """Where a training keeps what it needs to go on."""
+    """Where a training saves what it needs to resume."""
 
     def load(self) -> dict[str, Any] | None:
         """Return what was saved last, or None."""
@@ -53,7 +53,7 @@ class Checkpoint(Protocol):
         """Whether it is time to save again."""
 
     def save(self, state: dict[str, Any]) -> None:
-        """Save, whole or not at all."""
+        """Save atomically."""
 
 
 def plan_epoch(
@@ -65,7 +65,7 @@ def plan_epoch(
         train_indices: int64 (N,).
         epoch: counted from 1.
         settings: the section `train` of params.yaml.
-        generator: source of all that is drawn; each call advances it.
+        generator: source of all random numbers; each call advances it.
 
     Returns:
         Steps of `batch_size` images that hold each index once; the last one may
@@ -96,10 +96,10 @@ def take_steps(
     optimizer: Optimizer,
     settings: TrainParams,
 ) -> Iterator[Tensor]:
-    """Take each step in place, and yield the mean cross-entropy of its batch before it.
+    """Take each step in place, and yield the mean cross-entropy of its batch before the step.
 
     Args:
-        steps: what `plan_epoch` makes.
+        steps: as `plan_epoch` returns them.
         images: uint8 (N, H, W, C).
         labels: int64 (N,).
         shards: the model.
@@ -122,12 +122,12 @@ def check_batches(
     images: Tensor,
     train_indices: Tensor,
     settings: TrainParams,
-    processes: Processes = distributed.ALONE,
+    processes: Processes = distributed.ONE_PROCESS,
 ) -> None:
-    """Refuse batches that batch normalization can not be computed for.
+    """Refuse batches for which batch normalization is undefined.
 
-    It takes the variance of each channel, over all pixels of all images of a part
-    of a batch: of one image whose map has shrunk to 1 × 1 there is none.
+    It needs the variance of each channel over all pixels of a microbatch: one image
+    whose map has shrunk to 1 × 1 has none.
 
     Args:
         model: takes uint8 (B, H, W, C).
@@ -137,7 +137,7 @@ def check_batches(
         processes: those that train the model together.
 
     Raises:
-        ParamsError: a part holds one image, and a map has one pixel.
+        ParamsError: a microbatch holds one image, and a map has one pixel.
     """
     count, size = len(train_indices), settings.batch_size
     batches = {min(size, count), count % size or size}
@@ -156,8 +156,8 @@ def check_batches(
         hook.remove()
     if 1 in pixels:
         raise ParamsError(
-            "a batch of one image can not be normalized: its maps have shrunk to one pixel",
-            expected="at least 2 images in each batch, or part of one",
+            "a batch of one image cannot be normalized: its maps have shrunk to one pixel",
+            expected="at least 2 images in each batch and microbatch",
             found=f"1, of {count:,} images with train.batch_size: {size} "
             f"and train.shards: {shards}",
             todo="change train.batch_size, train.shards or split.train_size a little",
@@ -165,13 +165,13 @@ def check_batches(
 
 
 class Training:
-    """A training between two steps: all that the next one depends on.
+    """The state of a training between two steps.
 
     Args:
         model: takes uint8 (B, H, W, C), returns logits (B, classes).
         settings: the section `train` of params.yaml.
-        workers: compute the shards of a batch, and measure.
-        processes: those that train the model together; each makes the same
+        workers: compute the microbatches, and measure.
+        processes: those that train the model together; each runs the same
             training, and gets the same weights.
 
     Raises:
@@ -182,13 +182,13 @@ class Training:
         self,
         model: nn.Module,
         settings: TrainParams,
-        workers: Workers = workers.ALONE,
-        processes: Processes = distributed.ALONE,
+        workers: Workers = workers.ONE_WORKER,
+        processes: Processes = distributed.ONE_PROCESS,
     ) -> None:
         if processes.count > 1 and settings.shards not in (1, processes.count):
             raise SetupError(
                 "train.shards does not fit the processes",
-                expected=f"1 or {processes.count}, as each process computes one part of a batch",
+                expected=f"1 or {processes.count}, as each process computes one microbatch",
                 found=str(settings.shards),
                 todo=f"set train.shards: 1, or have the launcher start {settings.shards}",
             )
@@ -231,7 +231,7 @@ class Training:
             report: gets a row after each epoch, the first before training.
             progress: wraps the steps of an epoch; gets its number, the steps, and
                 how many of them were taken before.
-            checkpoint: keeps the state between steps, to go on from it.
+            checkpoint: saves the state between steps, to resume from it.
 
         Returns:
             A `state_dict` on the CPU: of the last epoch, or of the one with the
@@ -240,9 +240,9 @@ class Training:
         Raises:
             TrainingError: a loss is NaN or infinite.
         """
-        # One process reads and writes it: the others may run on machines without it.
+        # Only the first process reads and writes it: other machines may not have it.
         first = self.processes.first
-        saved = self.processes.told(checkpoint.load() if checkpoint and first else None)
+        saved = self.processes.broadcast(checkpoint.load() if checkpoint and first else None)
         if saved:
             self._restore(saved)
         for row in self.history:
@@ -261,7 +261,7 @@ class Training:
                     settings=self.settings,
                 ):
                     self.losses.append(loss)
-                    if checkpoint and self.processes.told(checkpoint.due()):
+                    if checkpoint and self.processes.broadcast(checkpoint.due()):
                         state = self._state()
                         if first:
                             checkpoint.save(state)
@@ -321,7 +321,7 @@ class Training:
             tensor.copy_(saved)
 
     def _tensors(self) -> list[Tensor]:
-        """The tensors that a step changes in place, alike in all processes."""
+        """The tensors that a step changes in place, the same in all processes."""
         return [*self.model.parameters(), *self.optimizer.state()]
 
 

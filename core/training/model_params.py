@@ -1,9 +1,9 @@
 """The section `model` of params.yaml: what all models have, and a section for each architecture.
 
 The architectures are the files in core/training/models/. Only their source is
-read here: importing them imports torch, for which download and split do not
-wait, and which must not come before the numerics are pinned. So their class
-`Params` may use no names but those below, in `OFFERED`.
+read here: importing them imports torch, which is slow for download and split, and
+must not happen before the numerics are pinned. So their class `Params` may only
+use the names in `OFFERED`.
 """
 
 import ast
@@ -21,7 +21,7 @@ from core.pipeline.errors import SetupError
 from core.pipeline.params import Section, Switch
 
 MODELS = Path(__file__).with_name("models")
-# What `from ... import` brings to a file in models/ as well.
+# The names that a class `Params` may use.
 OFFERED = {**vars(params), "Annotated": Annotated, "Field": Field, "Literal": Literal}
 
 
@@ -86,7 +86,7 @@ def recorded(values: Any) -> _ModelParams:
     known = architectures()
     name = values.get("name")
     used = {name: known[name]} if name in known else known
-    own = {name: {}} | values  # one without parameters had no section once
+    own = {name: {}} | values  # once, one without parameters had no section
     return schema(used).model_validate({k: v for k, v in own.items() if k not in {*known} - {name}})
 
 
@@ -110,7 +110,7 @@ def _read(path: Path) -> type[Section]:
             expected="lower-case letters, digits and _, first a letter; "
             f"not {' or '.join(_ModelParams.model_fields)}, which `model` has already",
             found=path.stem,
-            todo="rename it; what architectures share stands in core/training/layers.py",
+            todo="rename it; what architectures share belongs in core/training/layers.py",
         )
     try:
         tree = ast.parse(path.read_bytes(), filename=file)
@@ -141,7 +141,7 @@ def _read(path: Path) -> type[Section]:
             expected="a class Params of names that core/pipeline/params.py defines, "
             "with Annotated, Literal and Field",
             found=f"{type(error).__name__}: {error}",
-            todo="write it so; core/training/models/cnn.py is an example",
+            todo="core/training/models/cnn.py is an example",
         ) from error
     found = module.Params
     if not (isinstance(found, type) and issubclass(found, Section)):

@@ -1,13 +1,12 @@
-"""Which arithmetic a result is computed with: the same bits everywhere, or fast.
+"""Pins the numerics: the same bits on every processor, or the fastest kernels.
 
 `portable` pins the kernels that every x86-64 processor has, and one thread, so
 that a rebuild on any of them gives the same bits. PyTorch and the libraries in
 it choose kernels by the processor they find, and split sums among threads;
 both change the order of additions and with it the last bits.
 
-The variables are read when torch is first imported or first computes, so
-`pin` comes before any import of torch: stages import what needs torch inside
-`main()`, after it.
+The variables are read when torch is first imported or first computes, so call
+`pin` before any import of torch: stages import what needs torch inside `main()`.
 """
 
 import os
@@ -33,15 +32,15 @@ PORTABLE_KERNELS = {
 # (cuBLAS documentation, "Results Reproducibility").
 CUBLAS_WORKSPACE = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 
-# A thread that has nothing to do spins for some microseconds and then sleeps. It
-# changes no bit. Spinning on, as is the default, an epoch of 0.1 s was seen to
-# take 26 s beside another busy process; sleeping at once, it takes 0.4 s on an
-# idle machine (libgomp manual, "GOMP_SPINCOUNT").
+# An idle thread spins for some microseconds and then sleeps. This changes no bit.
+# With the default, which keeps spinning, an epoch of 0.1 s was seen to take 26 s
+# next to another busy process; sleeping at once, it takes 0.4 s on an idle machine
+# (libgomp manual, "GOMP_SPINCOUNT").
 WAITING = {"GOMP_SPINCOUNT": "3000"}
 
 
 def pin(numerics: str, threads: int | None, device: str = "cpu") -> None:
-    """Fix the arithmetic of this process; call it before torch is imported.
+    """Pin the numerics of this process; call it before torch is imported.
 
     Args:
         numerics: `portable` or `fast`.
@@ -75,9 +74,8 @@ def pin(numerics: str, threads: int | None, device: str = "cpu") -> None:
     else:
         torch.set_num_threads(threads or processors())
         torch.use_deterministic_algorithms(True)
-        # It would also write to memory that is overwritten right after, so that
-        # code that reads it too early gets the same each time; a step of the cnn
-        # takes 4 to 7 % longer by it. None of ours reads it.
+        # Filling makes reads of uninitialized memory deterministic, and a step of the
+        # cnn 4 to 7 % slower. No code here reads such memory.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if device == "cuda" and not torch.cuda.is_available():
         raise SetupError(
@@ -88,21 +86,21 @@ def pin(numerics: str, threads: int | None, device: str = "cpu") -> None:
 
 
 def calls_at_once(numerics: str, threads: int | None, parts: int | None = None) -> int:
-    """Return how many calls may compute side by side.
+    """Return how many calls may run in parallel.
 
     Args:
         numerics: `portable` or `fast`.
         threads: how many threads may compute; None means one for each processor.
-        parts: how many calls the work falls into, with `fast`, in which threads
-            also work together within a call; None means that they only do that.
+        parts: into how many calls the work is divided, with `fast`, whose threads
+            also work together within a call; None for one call.
     """
     threads = threads or processors()
     return threads if numerics == "portable" else min(threads, parts or 1)
 
 
 def processors() -> int:
-    """Return how many processors this process has, of those that it may use, to itself."""
-    return max(1, _usable_processors() // process_rank.place().local_world_size)
+    """Return how many of the processors that it may use this process has to itself."""
+    return max(1, _usable_processors() // process_rank.current().local_world_size)
 
 
 def _usable_processors() -> int:

@@ -1,6 +1,6 @@
-"""The optimizers: PyTorch's own steps, and the state that they carry from one to the next.
+"""The optimizers: PyTorch's own steps, and their state.
 
-They are called as functions. The first object of `torch.optim` in a process
+They are called as functions: the first object of `torch.optim` in a process
 imports PyTorch's compiler, which takes longer than five epochs of the textbook
 run. Those chosen here give the same bits on every processor with portable
 numerics: AdamW only if it is fused, as its other forms take a square root that
@@ -22,13 +22,13 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 
 class Optimizer(Protocol):
-    """What changes the weights by their gradients."""
+    """Updates the weights from their gradients."""
 
     def step(self, gradients: Sequence[Tensor], lr: float) -> None:
         """Take a step; `gradients` are in the order of the parameters."""
 
     def state(self) -> list[Tensor]:
-        """What it carries from step to step, to be read or filled in place."""
+        """The tensors that persist between steps, to read or to fill in place."""
 
 
 def build(model: nn.Module, settings: TrainParams) -> Optimizer:
@@ -38,10 +38,10 @@ def build(model: nn.Module, settings: TrainParams) -> Optimizer:
 
 
 class _Groups:
-    """The parameters, apart by whether weight decay is for them.
+    """The parameters, grouped by whether weight decay applies.
 
-    It is for matrices and kernels; biases and the factors of a normalization
-    have one dimension.
+    It applies to matrices and kernels, not to biases and the factors of a
+    normalization, which have one dimension.
     """
 
     def __init__(self, parameters: Sequence[Tensor], weight_decay: float) -> None:

@@ -1,4 +1,4 @@
-"""How the learning rate goes on over the steps of a training.
+"""How the learning rate changes over the steps of a training.
 
 A schedule is a factor of `train.lr` for each step. The factors are rounded:
 the cosines of two C libraries may differ in their last digit, and a rate that
@@ -7,7 +7,7 @@ differs in its last bit would change every weight.
 
 import math
 
-DECIMALS = 9  # of a factor: far coarser than a C library's error, far finer than matters
+DECIMALS = 9  # of a factor: coarser than the error of any C library, finer than matters
 
 # L. N. Smith and N. Topin, "Super-Convergence", 2018; the shares are the
 # defaults of torch.optim.lr_scheduler.OneCycleLR.

@@ -1,7 +1,7 @@
-"""The data on disk as tensors, without a copy: images stay mapped from their file.
+"""The arrays on disk as tensors, without a copy: images stay mapped from their file.
 
-So a data set may be larger than the memory; pages of it are read when a batch
-needs them, and the system drops those that it needs room for.
+So a data set may be larger than the memory: the system reads pages when a batch
+needs them, and drops them when it needs the memory.
 """
 
 import warnings
@@ -59,6 +59,6 @@ def read_images(
 def of(array: NDArray[Any]) -> Tensor:
     """Return a tensor on the memory of `array`, which may be read-only."""
     with warnings.catch_warnings():
-        # Nothing here writes to its inputs; if anything did, the system would end it.
+        # Nothing here writes to its inputs; a write would end the process.
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         return torch.from_numpy(array)

@@ -38,7 +38,7 @@ class TrainParams(Section):
     device: Literal["cpu", "cuda"]
 
     def disagreements(self, others: Params) -> dict[Location, str]:
-        """Find what does not fit the optimizer, the batch, another change or the numerics."""
+        """Find what conflicts with the optimizer, the batch, a shift or the numerics."""
         problems: dict[Location, str] = {}
         if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):
             problems["nesterov",] = (
@@ -47,7 +47,7 @@ class TrainParams(Section):
             )
         if self.augment.shift and self.augment.crop:
             problems["augment", "crop"] = (
-                f"expected 0 beside a shift, found {self.augment.crop}; both move the image"
+                f"expected 0 with a shift, found {self.augment.crop}; both move the image"
             )
         if self.shards > self.batch_size:
             problems["shards",] = (

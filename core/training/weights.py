@@ -1,9 +1,9 @@
 """Model files: a bare `state_dict`, the same bytes for the same weights.
 
-`torch.save` names the members of its archive after the file that it is given,
-so another file name would give other bytes; into memory it does not. It also
-writes what surrounds a weight: the version of its module, and all of a tensor
-that the weight is a part of.
+`torch.save` names the members of its archive after the file, so another file name
+would give other bytes; saving to memory avoids that. It also writes more than the
+weights: the version of each module, and the whole of a tensor of which a weight is
+a view. So the weights are copied first.
 Files are read with `weights_only=True`: nothing in them is ever executed.
 """
 
@@ -23,7 +23,7 @@ NAMED = 6  # weights in a message: a ResNet-18 has 122
 
 
 def save(path: Path, state: dict[str, Tensor]) -> None:
-    """Write a `state_dict`, whole or not at all."""
+    """Write a `state_dict` atomically."""
     bare = {
         key: value.detach().clone(memory_format=torch.contiguous_format)
         for key, value in state.items()
@@ -32,8 +32,8 @@ def save(path: Path, state: dict[str, Tensor]) -> None:
 
 
 def write(path: Path, value: Any) -> None:
-    """Write tensors in dictionaries and lists, whole or not at all."""
-    content = io.BytesIO()  # a full disk is no error of the system's to torch.save
+    """Write tensors in dictionaries and lists atomically."""
+    content = io.BytesIO()  # torch.save does not raise an OSError on a full disk
     torch.save(value, content)
     files.write_bytes(path, content.getvalue())
 
@@ -105,8 +105,8 @@ def read(path: Path) -> Any:
         if damaged:
             raise zipfile.BadZipFile(f"{damaged} does not match its checksum")
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    # torch.load raises nearly anything for a file that holds anything but
-    # tensors, and advises to run what it refused.
+    # torch.load raises nearly anything for a file that holds more than tensors,
+    # and advises to execute it.
     except Exception as error:
         cause = str(error) if isinstance(error, zipfile.BadZipFile) else "torch.load refuses them"
         raise ModelError(

@@ -1,4 +1,4 @@
-"""Several at once: rebuilds of one folder, experiments beside one, clones with one cache.
+"""Concurrent runs: rebuilds of one folder, experiments during one, clones with one cache.
 
 Two comparisons at once, and one that is killed, are in test_compare.py.
 """
@@ -20,7 +20,7 @@ def assert_same(project: Project, built: Project) -> None:
         assert (project.folder / path).read_bytes() == (built.folder / path).read_bytes(), path
 
 
-def test_a_second_rebuild_of_a_folder_is_refused_and_told_by_whom(
+def test_a_second_rebuild_of_a_folder_is_refused_and_names_the_first(
     built: Project, tmp_path: Path
 ) -> None:
     project = built.copy(tmp_path / "project")
@@ -32,8 +32,8 @@ def test_a_second_rebuild_of_a_folder_is_refused_and_told_by_whom(
     assert second.returncode != 0
     assert " is busy, it is being blocked by:\n" in second.stderr
     assert f"  (PID {first.pid}): " in second.stderr
-    told, _ = first.communicate(timeout=120)
-    assert first.returncode == 0, told
+    output, _ = first.communicate(timeout=120)
+    assert first.returncode == 0, output
     assert_same(project, built)
     assert "Data and pipelines are up to date" in project.must("dvc", "repro")
 
@@ -47,7 +47,7 @@ def test_a_second_rebuild_of_a_folder_is_refused_and_told_by_whom(
     ],
     ids=["dvc exp run", "tools.compare"],
 )
-def test_a_rebuild_beside_an_experiment_disturbs_neither(
+def test_a_rebuild_next_to_an_experiment_disturbs_neither(
     built: Project, tmp_path: Path, command: tuple[str, ...]
 ) -> None:
     project = built.copy(tmp_path / "project")
@@ -56,8 +56,8 @@ def test_a_rebuild_beside_an_experiment_disturbs_neither(
 
     project.must("dvc", "repro", "--force", "--no-run-cache")
 
-    told, _ = experiment.communicate(timeout=120)
-    assert experiment.returncode == 0, told
+    output, _ = experiment.communicate(timeout=120)
+    assert experiment.returncode == 0, output
     assert_same(project, built)
     assert project.must("git", "status", "--porcelain") == ""
     listed = project.must("git", "for-each-ref", "--format=%(refname)", "refs/exps")
@@ -91,7 +91,7 @@ def test_clones_that_share_a_cache_by_links_change_nothing_in_it(
     for file in ("data/raw/train_images.npy", "models/model.pt", "reports/test_report.html"):
         assert (two.folder / file).stat().st_mode & 0o222 == 0  # as DVC protects its cache
     for stage in ("download", "split", "train", "evaluate", "test_report"):
-        two.must("python", "-m", f"stages.{stage}")  # by hand: DVC does not unlink before
+        two.must("python", "-m", f"stages.{stage}")  # directly: DVC would unlink first
     assert sums(cache / "files") == before
 
     two.must("dvc", "checkout", "--force")
@@ -123,6 +123,6 @@ def test_two_clones_that_fill_one_cache_at_once_end_alike(built: Project, tmp_pa
         clones.append(clone)
     running = [start(clone, "dvc", "repro", "--force", "--no-run-cache") for clone in clones]
     for clone, process in zip(clones, running, strict=True):
-        told, _ = process.communicate(timeout=200)
-        assert process.returncode == 0, told
+        output, _ = process.communicate(timeout=200)
+        assert process.returncode == 0, output
         assert_same(clone, built)

@@ -1,4 +1,4 @@
-"""A byte that a disk flipped is noticed before anything is computed from it, and mended.
+"""A flipped bit is noticed before anything is computed from it, and repaired.
 
 DVC itself trusts a file of a known size and time, and whatever lies
 write-protected in its cache: each of the faults here is one that it lets pass.
@@ -66,7 +66,7 @@ def rebuilt(built: Project, tmp_path_factory: pytest.TempPathFactory) -> Project
         pytest.param("models/model.pt", "test_report", "cache", marks=slow),
     ],
 )
-def test_a_flipped_bit_is_refused_and_the_command_that_is_named_mends_it(
+def test_a_flipped_bit_is_refused_and_the_command_that_is_named_repairs_it(
     rebuilt: Project, name: str, stage: str, place: str
 ) -> None:
     right = sums(rebuilt)
@@ -103,7 +103,7 @@ def test_a_flipped_bit_is_refused_and_the_command_that_is_named_mends_it(
 
 
 @slow
-def test_metrics_that_rotted_in_the_cache_are_not_shown_as_a_result(rebuilt: Project) -> None:
+def test_metrics_corrupted_in_the_cache_are_not_shown_as_a_result(rebuilt: Project) -> None:
     right = sums(rebuilt)
     rebuilt.replace("params.yaml", "most_wrong: 20", "most_wrong: 3")
     rebuilt.must("dvc", "repro")
@@ -182,7 +182,7 @@ def test_what_a_stage_that_dvc_runs_has_just_written_is_not_taken_for_damaged(
     indices.write_bytes(before)
 
 
-def test_mending_without_a_lock_says_where_to_start_it(tmp_path: Path) -> None:
+def test_repairing_without_a_lock_says_where_to_start_it(tmp_path: Path) -> None:
     project = copy_project(tmp_path)
     (tmp_path / "dvc.lock").unlink()
     refused = project.run("python", "-m", "tools.repair")
@@ -190,7 +190,7 @@ def test_mending_without_a_lock_says_where_to_start_it(tmp_path: Path) -> None:
     assert refused.stderr.startswith("error: there is no dvc.lock in this folder\n")
 
 
-def test_metrics_that_were_cut_off_are_named_where_no_lock_tells(tmp_path: Path) -> None:
+def test_metrics_that_were_truncated_are_named_where_no_lock_has_them(tmp_path: Path) -> None:
     project = copy_project(tmp_path)
     (tmp_path / "dvc.lock").unlink()
     (tmp_path / "metrics/test.json").write_text('{\n  "loss":')
@@ -293,7 +293,7 @@ def test_each_input_that_changed_is_named_with_both_sums(folder: Path) -> None:
         "            MD5 7d793037a0760186574b0282f2f435e7\n"
         "  found:    MD5 7aa6991a62353dd2761280cf592542dc\n"
         "            MD5 d41d8cd98f00b204e9800998ecf8427e\n"
-        "  where:    dvc.lock has what was written\n"
+        "  where:    dvc.lock has the expected MD5\n"
         "  next:     python -m tools.repair moves it out of the way, here and in DVC's cache; "
         "then dvc repro"
     )
@@ -304,7 +304,7 @@ def test_a_missing_input_is_left_to_its_reader(folder: Path) -> None:
     provenance.check(Path("b.npy"))
 
 
-def test_a_stage_that_is_run_by_hand_compares_nothing(
+def test_a_stage_that_is_run_directly_compares_nothing(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / "b.npy").write_text("mine")
@@ -321,11 +321,11 @@ def test_without_a_lock_there_is_nothing_to_compare_with(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "found"),
     [
-        (LOCK.encode() + b"\xff", "bytes that are no text"),
-        (LOCK.replace("  two:", "<<<<<<< HEAD\n  two:").encode(), "both sides of a merge"),
+        (LOCK.encode() + b"\xff", "not UTF-8"),
+        (LOCK.replace("  two:", "<<<<<<< HEAD\n  two:").encode(), "conflict markers"),
     ],
 )
-def test_a_lock_that_dvc_did_not_write_is_refused_with_the_way_out(
+def test_a_lock_that_dvc_did_not_write_is_refused_with_the_next_step(
     folder: Path, content: bytes, found: str
 ) -> None:
     (folder / "dvc.lock").write_bytes(content)

@@ -1,4 +1,4 @@
-"""The disk is full: an error that says what was needed, nothing lost, and with room it goes on.
+"""A full disk: an error with the space needed, nothing lost, and `dvc repro` continues with space.
 
 A file system of a few megabytes is mounted for these tests, which takes root.
 What a limit on the size of files shows is in test_files.py, test_arrays.py,
@@ -18,7 +18,7 @@ from tests.support.faults import outputs, sums
 from tests.support.project import Project, copy_project, make_tiny
 
 MEGABYTES = 60  # a tiny project takes 27 of them
-PAGE = 4096  # what the file system hands out at once
+PAGE = 4096  # the block size of the file system
 # The first file that each stage writes, and its bytes: an array has 128 before its values.
 FIRST = {
     "download": ("data/raw/train_images.npy", 400 * 28 * 28 + 128),
@@ -27,8 +27,8 @@ FIRST = {
     "evaluate": ("metrics/evaluate.json", None),
     "test_report": ("metrics/test.json", None),
 }
-# How a full disk is told: by a stage, by the system to DVC, and by DVC when it copies
-# into its cache and takes every failure for a file system that can not.
+# Messages for a full disk: of a stage, of the system to DVC, and of DVC when it copies
+# into its cache, where it takes every failure for an unsupported link type.
 FULL = ["there is no room for", "No space left on device", "No possible cache link types for"]
 
 
@@ -48,7 +48,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 class Ballast:
-    """A file that takes all the room on a disk but `free` bytes."""
+    """A file that fills a disk except for `free` bytes."""
 
     def __init__(self, disk: Path, free: int) -> None:
         self.file = disk / "ballast"
@@ -69,7 +69,7 @@ def rebuild_and_compare(project: Project, built: Project) -> None:
 
 
 @pytest.mark.parametrize("stage", FIRST)
-def test_a_stage_on_a_full_disk_says_how_much_room_its_file_needs(
+def test_a_stage_on_a_full_disk_says_how_much_space_its_file_needs(
     built: Project, disk: Path, stage: str
 ) -> None:
     project = built.copy(disk / "project")
@@ -78,7 +78,7 @@ def test_a_stage_on_a_full_disk_says_how_much_room_its_file_needs(
     needed = target.stat().st_size
     assert size in (None, needed)
     removed = {"train": ["models/model.pt", path]}.get(stage, [path])
-    for name in removed:  # as DVC does; its bytes would make room
+    for name in removed:  # as DVC does; its bytes would be free
         (project.folder / name).unlink()
     before = sums(project.folder)
     Ballast(disk, free=0)
@@ -101,7 +101,7 @@ def test_a_stage_on_a_full_disk_says_how_much_room_its_file_needs(
     assert list(target.parent.glob(".*.partial")) == []
 
 
-def test_the_room_that_is_told_is_what_is_left_without_the_unfinished_file(
+def test_the_space_that_is_reported_is_what_is_left_without_the_unfinished_file(
     built: Project, disk: Path
 ) -> None:
     project = built.copy(disk / "project")
@@ -120,7 +120,7 @@ def test_the_room_that_is_told_is_what_is_left_without_the_unfinished_file(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("pages", [8, 120, 200, 230])
-def test_a_disk_that_fills_up_in_a_rebuild_stops_it_and_room_lets_it_go_on(
+def test_a_disk_that_fills_up_in_a_rebuild_stops_it_and_space_lets_it_continue(
     built: Project, disk: Path, pages: int
 ) -> None:
     project = make_tiny(copy_project(make(disk / "project")))
@@ -129,9 +129,9 @@ def test_a_disk_that_fills_up_in_a_rebuild_stops_it_and_room_lets_it_go_on(
 
     failed = project.run("dvc", "repro")
 
-    told = failed.stdout + failed.stderr
-    assert failed.returncode != 0, told
-    assert re.search("|".join(FULL), told), told
+    printed = failed.stdout + failed.stderr
+    assert failed.returncode != 0, printed
+    assert re.search("|".join(FULL), printed), printed
     ballast.remove()
     rebuild_and_compare(project, built)
 

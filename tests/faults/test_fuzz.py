@@ -1,4 +1,4 @@
-"""Any bytes in place of a file that a stage reads: a right value or the reader's own error.
+"""Any bytes instead of a file that a stage reads: a correct value or the reader's own error.
 
 A short run is part of the suite, the same each time. `make fuzz` makes a long
 one from a seed that it prints: make fuzz EXAMPLES=10000 SEED=1. The parameters
@@ -31,7 +31,7 @@ pytestmark = [
     # PyTorch warns of what it finds in a pickle before it refuses it.
     pytest.mark.filterwarnings("ignore"),
 ]
-# Each example writes the same file anew.
+# Each example rewrites the same file.
 writes = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 Edit = tuple[str, float, int, bytes]
@@ -48,7 +48,7 @@ edits: st.SearchStrategy[list[Edit]] = st.lists(
 
 
 def mutated(good: bytes, changes: list[Edit]) -> bytes:
-    """Change a valid file as disks, networks and enemies do."""
+    """Change a valid file as disks, networks and attackers do."""
     content = bytearray(good)
     for kind, share, count, junk in changes:
         at = int(share * len(content))

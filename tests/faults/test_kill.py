@@ -1,7 +1,7 @@
-"""DVC or a stage is killed at any moment: the next `dvc repro` ends as if nothing had been.
+"""DVC or a stage is killed at any moment: the next `dvc repro` ends as if nothing had happened.
 
-A stage that is killed while it trains goes on from its checkpoint: test_train.py.
-Comparisons that are killed: test_compare.py. The lock of a folder: test_alone.py.
+A stage that is killed while it trains resumes from its checkpoint: test_checkpoints.py.
+Comparisons that are killed: test_compare.py. The lock of a folder: test_stage_lock.py.
 """
 
 import itertools
@@ -24,7 +24,7 @@ STAGES = ["download", "split", "train", "evaluate", "test_report"]
 
 
 class Undisturbed:
-    """A project before and after a rebuild that nothing disturbs, and how that went."""
+    """A project before and after an undisturbed rebuild, and the times of its stages."""
 
     def __init__(self, folder: Path) -> None:
         self.before = make_tiny(copy_project(folder / "before"))
@@ -36,8 +36,8 @@ class Undisturbed:
             for stage in running(self.after):
                 began.setdefault(stage, time.monotonic())
             time.sleep(0.02)
-        told, _ = rebuild.communicate(timeout=60)
-        assert rebuild.returncode == 0, told
+        output, _ = rebuild.communicate(timeout=60)
+        assert rebuild.returncode == 0, output
         assert [stage for stage in began if stage in STAGES] == STAGES
         times = [*(began[stage] for stage in STAGES), time.monotonic()]
         # From the start of each stage to that of the next: DVC saves in between.
@@ -69,14 +69,14 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
 def rebuild_and_compare(project: Project, undisturbed: Undisturbed) -> str:
     """Rebuild, with nothing tidied up before; return what was printed."""
     done = project.run("dvc", "repro")
-    told = done.stdout + done.stderr
-    assert done.returncode == 0, told
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, output
     assert project.read("dvc.lock") == undisturbed.lock
     for path in undisturbed.outputs:
         assert (project.folder / path).read_bytes() == undisturbed.content(path), path
     assert list(project.folder.glob("[!.]*/**/*.partial")) == []
     assert processes_in(project.folder) == {}
-    return told
+    return output
 
 
 def running(project: Project) -> list[str]:
@@ -104,7 +104,7 @@ def test_a_rebuild_that_is_killed_again_and_again_is_completed_by_the_next(
         time.sleep(random.random() * undisturbed.seconds[to_come[0]])
         if victim == "stage":
             wait_for_one_of(to_come, project, rebuild)
-        if rebuild.poll() is not None:  # it ended before: once more from the beginning
+        if rebuild.poll() is not None:  # it ended before: start again
             rebuild_and_compare(project, undisturbed)
             project = undisturbed.before.copy(next(folders))
             continue
@@ -155,13 +155,13 @@ def test_what_a_killed_dvc_leaves_of_its_locks_stops_nobody(
     rebuild.communicate(timeout=60)
     assert f'"pid": {rebuild.pid}' in project.read(".dvc/tmp/rwlock")
 
-    told = rebuild_and_compare(project, undisturbed)
+    output = rebuild_and_compare(project, undisturbed)
 
-    assert f"(Pid {rebuild.pid})" in told
-    assert "had been killed. Auto removed it from the lock file." in told
+    assert f"(Pid {rebuild.pid})" in output
+    assert "had been killed. Auto removed it from the lock file." in output
 
 
-def test_a_lock_of_dvc_that_was_cut_off_is_named_and_may_be_removed(
+def test_a_lock_of_dvc_that_was_truncated_is_named_and_may_be_removed(
     undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
     project = undisturbed.after.copy(tmp_path / "project")
@@ -178,13 +178,13 @@ def test_a_lock_of_dvc_that_was_cut_off_is_named_and_may_be_removed(
     rebuild_and_compare(project, undisturbed)
 
 
-def test_a_dvc_lock_that_was_cut_off_anywhere_is_made_again_or_named(
+def test_a_dvc_lock_that_was_truncated_anywhere_is_recreated_or_named(
     undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
     project = undisturbed.after.copy(tmp_path / "project")
     whole = undisturbed.lock
-    for place in (0, len(whole) // 3, whole.index("deps:") + 3, 8192, whole.rindex("md5:")):
-        (project.folder / "dvc.lock").write_text(whole[:place])
+    for length in (0, len(whole) // 3, whole.index("deps:") + 3, 8192, whole.rindex("md5:")):
+        (project.folder / "dvc.lock").write_text(whole[:length])
         done = project.run("dvc", "repro")
         if done.returncode:
             assert "dvc.lock" in done.stderr

@@ -63,7 +63,7 @@ def test_an_output_folder_that_may_not_be_written_to_is_named(
 
 
 @pytest.mark.parametrize("command", ["dvc repro --force", "python -m stages.split"])
-def test_a_checkout_that_may_only_be_read_is_told_before_anything_is_done(
+def test_a_checkout_that_may_only_be_read_is_reported_before_anything_is_done(
     project: Project, built: Project, command: str
 ) -> None:
     before = sums(project.folder)

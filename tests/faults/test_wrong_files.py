@@ -1,8 +1,8 @@
-"""Rotten files and bad inputs: every stage refuses each in the same few lines, and changes nothing.
+"""Corrupted files and bad inputs: every stage refuses each in a few lines, and changes nothing.
 
-What a reader makes of each kind of damage is tested beside it (test_arrays.py,
-test_weights.py, test_params.py, test_archives.py); here is that the stages
-show it, as commands, before they write anything.
+What a reader makes of each kind of damage is tested next to it (test_arrays.py,
+test_weights.py, test_params.py, test_archives.py); here the stages must
+report it, as commands, before they write anything.
 """
 
 import functools
@@ -33,7 +33,7 @@ from core.pipeline.errors import PipelineError
 from core.training import architectures, weights
 from stages import download, evaluate, split, train
 from stages import test_report as report
-from tests.support import knobs, measured, parameters
+from tests.support import measured, parameters, sections
 from tests.support.project import ROOT
 from tools.experiments import recipe_files
 
@@ -81,10 +81,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with all that the stages read: 40 images to train on, 20 to test on."""
     folder = tmp_path_factory.mktemp("whole")
     generator = np.random.default_rng(0)
-    for side, count in (("train", 40), ("test", 20)):
+    for part, count in (("train", 40), ("test", 20)):
         images = generator.integers(0, 256, (count, *SHAPE), dtype=np.uint8)
-        arrays.write(folder / f"data/raw/{side}_images.npy", images)
-        arrays.write(folder / f"data/raw/{side}_labels.npy", np.arange(count) % 4)
+        arrays.write(folder / f"data/raw/{part}_images.npy", images)
+        arrays.write(folder / f"data/raw/{part}_labels.npy", np.arange(count) % 4)
     (folder / CLASSES).write_text(json.dumps(NAMES))
     arrays.write(folder / TRAIN_INDICES, np.arange(30))
     arrays.write(folder / VAL_INDICES, np.arange(30, 40))
@@ -112,7 +112,7 @@ def state(name: str) -> dict[str, torch.Tensor]:
 
 @functools.cache
 def _state(name: str) -> dict[str, torch.Tensor]:
-    return architectures.build(knobs.model(name), SHAPE, len(NAMES)).state_dict()
+    return architectures.build(sections.model(name), SHAPE, len(NAMES)).state_dict()
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -174,12 +174,12 @@ def npz(good: bytes) -> bytes:
     return file.getvalue()
 
 
-# Damage to any array: what is made of the file, and what is said of it.
+# Damage to any array: the change of the file, and the error message.
 DAMAGES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "empty": (lambda good: b"", "found:    0 bytes; EOF"),
     "a text": (lambda good: b"hello, world", "found:    12 bytes; the magic string"),
     "a web page": (lambda good: b"<!DOCTYPE html>" * 20, "found:    300 bytes; the magic string"),
-    "cut off in the header": (lambda good: good[:60], "found:    60 bytes; EOF"),
+    "truncated in the header": (lambda good: good[:60], "found:    60 bytes; EOF"),
     "a byte short": (lambda good: good[:-1], "mmap length is greater than file size"),
     "half": (lambda good: good[: len(good) // 2 + 64], "mmap length is greater"),
     "a byte long": (lambda good: good + b"\0", "1 bytes too many"),
@@ -232,7 +232,7 @@ def test_a_missing_file_is_named_with_what_makes_it(
 
 @dataclass
 class Wrong:
-    """Whole arrays that do not hold what they should."""
+    """Complete arrays with wrong content."""
 
     file: str
     change: Callable[[NDArray[Any]], NDArray[Any]]
@@ -261,7 +261,7 @@ WRONG = {
     "an index past the end": Wrong(TRAIN_INDICES, put(29, 40), "from 0 to 39", "from 0 to 40"),
     "an index below": Wrong(VAL_INDICES, put(0, -1), "from 0 to 39", "from -1 to 39"),
     "an index twice": Wrong(VAL_INDICES, put(0, 31), "10 different", "9 different indices"),
-    "an image on both sides": Wrong(VAL_INDICES, put(0, 3), "no index in both", "the first is 3"),
+    "an image in both files": Wrong(VAL_INDICES, put(0, 3), "no index in both", "the first is 3"),
 }
 
 
@@ -367,7 +367,7 @@ def packed(good: dict[str, torch.Tensor]) -> bytes:
     return file.getvalue()
 
 
-# For an architecture's weights what stands in their place, and what is said of it.
+# Replacements for an architecture's weights, and the error message.
 SPOILED: dict[str, tuple[Callable[[dict[str, torch.Tensor]], bytes], str]] = {
     "empty": (lambda good: b"", "found:    0 bytes; File is not a zip file"),
     "a text": (lambda good: b"hello", "found:    5 bytes; File is not a zip file"),
@@ -410,7 +410,7 @@ def choose(folder: Path, architecture: str) -> None:
         if architecture != "resnet18" or case in ("a flipped bit", "code in an archive", "NaN")
     ],
 )
-def test_a_spoiled_model_is_refused_and_nothing_in_it_is_run(
+def test_a_corrupted_model_is_refused_and_nothing_in_it_is_run(
     folder: Path, refused: Refused, case: str, architecture: str, stage: str
 ) -> None:
     spoil, found = SPOILED[case]
@@ -467,7 +467,7 @@ def line_of(text: str, part: str) -> int:
 
 
 SEED = "  lr: 0.001"
-# What stands in params.yaml, and what is said of it: with the line, and mostly the column.
+# Contents of params.yaml, and the error message: with the line, and mostly the column.
 PARAMS: dict[str, tuple[str | bytes, str]] = {
     "a tab": (changed(SEED, "\tlr: 0.001"), f"line {line_of(GOOD, SEED)}, column 1"),
     "a key twice": (
@@ -506,7 +506,7 @@ PARAMS: dict[str, tuple[str | bytes, str]] = {
         changed(SEED, f"<<<<<<< HEAD\n{SEED}\n=======\n  lr: 1\n>>>>>>> b"),
         "is not valid YAML",
     ),
-    "git's marks alone": (changed(SEED, f"{SEED}\n>>>>>>> b"), "is not valid YAML"),
+    "only git's markers": (changed(SEED, f"{SEED}\n>>>>>>> b"), "is not valid YAML"),
 }
 READ_RIGHT: dict[str, bytes] = {
     "a byte-order mark": b"\xef\xbb\xbf" + GOOD.encode(),
@@ -521,7 +521,7 @@ READ_RIGHT: dict[str, bytes] = {
 
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("case", PARAMS)
-def test_bad_parameters_are_refused_by_every_stage_with_their_place(
+def test_bad_parameters_are_refused_by_every_stage_with_their_position(
     folder: Path, refused: Refused, case: str, stage: str
 ) -> None:
     content, found = PARAMS[case]

@@ -1,4 +1,4 @@
-"""That the browser of the tests notices what it should."""
+"""The browser of the tests notices faults."""
 
 from pathlib import Path
 

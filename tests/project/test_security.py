@@ -1,4 +1,4 @@
-"""Nothing that is read is run, and no text that is shown becomes markup."""
+"""No input is executed, and no text becomes markup."""
 
 import ast
 import json
@@ -14,7 +14,7 @@ import pytest
 from core.data import arrays
 from core.training import architectures, weights
 from stages import test_report as report
-from tests.support import knobs, measured, parameters
+from tests.support import measured, parameters, sections
 from tests.support.project import ROOT
 from tests.tools.compare.test_rendering import BEST, DIVERGED, WORSE, comparison
 from tools.compare import rendering
@@ -157,7 +157,7 @@ def reported(folder: Path, names: list[str]) -> str:
     arrays.write(folder / "data/raw/test_images.npy", images)
     arrays.write(folder / "data/raw/test_labels.npy", np.arange(30) % len(names))
     (folder / "data/raw/classes.json").write_text(json.dumps(names), encoding="utf-8")
-    model = architectures.build(knobs.model("logistic_regression"), shape, len(names))
+    model = architectures.build(sections.model("logistic_regression"), shape, len(names))
     weights.save(folder / "models/model.pt", model.state_dict())
     (folder / "stages").mkdir(exist_ok=True)
     for source in (ROOT / "stages").glob("test_report.*"):

@@ -61,7 +61,7 @@ def test_a_server_is_as_good_as_the_bundled_files(project: Path) -> None:
     assert len(written(project)) == 5
 
 
-def test_when_all_sources_fail_nothing_is_written_and_files_placed_by_hand_help(
+def test_when_all_sources_fail_nothing_is_written_and_local_files_help(
     project: Path,
 ) -> None:
     with serving() as server:
@@ -72,7 +72,7 @@ def test_when_all_sources_fail_nothing_is_written_and_files_placed_by_hand_help(
     assert lines[0] == "error: no source served train-images-idx3-ubyte"
     assert lines[2] == "  found:    data/by-hand: no such folder"
     assert lines[3] == f"            {sources[1]}: answered 404 Not Found"
-    assert lines[4].endswith("put it in data/by-hand;")
+    assert lines[4].endswith("manually into data/by-hand,")
     assert [line.split() for line in lines[6:]] == [
         [name, file.sha256] for name, file in DATASETS["mnist"].files.items()
     ]

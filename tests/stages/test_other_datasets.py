@@ -138,8 +138,8 @@ def test_cifar100_from_a_folder_becomes_arrays_with_its_fine_labels(project: Pat
     assert json.loads((raw / "classes.json").read_text())[99] == "worm"
 
 
-# What a harmful archive holds beside the files of CIFAR-10, or in their place, and
-# what the user is told about it even where its sum is the one expected.
+# Entries of a harmful archive, besides the files of CIFAR-10 or instead of them, and
+# the error message even if its hash is the expected one.
 HARMFUL: dict[str, tuple[dict[str, bytes | tarfile.TarInfo], str]] = {
     "a name that leaves the folder": (
         {f"{FOLDER}/../../outside.bin": b"!"},
@@ -184,11 +184,11 @@ HARMFUL: dict[str, tuple[dict[str, bytes | tarfile.TarInfo], str]] = {
 
 @pytest.mark.parametrize("case", HARMFUL)
 def test_a_harmful_archive_is_refused_even_with_the_right_sum(project: Path, case: str) -> None:
-    entries, told = HARMFUL[case]
-    refused(project, tarred(SMALL_CIFAR10 | entries), told)
+    entries, message = HARMFUL[case]
+    refused(project, tarred(SMALL_CIFAR10 | entries), message)
 
 
-def refused(project: Path, content: bytes, told: str) -> None:
+def refused(project: Path, content: bytes, message: str) -> None:
     """Check that `content` is refused as CIFAR-10 and that nothing is written anywhere."""
     expect_archive(project, CIFAR10, content)
     (project / "mirror").mkdir()
@@ -200,7 +200,7 @@ def refused(project: Path, content: bytes, told: str) -> None:
     ended = download(project, ["mirror"], name="cifar10")
     assert ended.returncode == 1
     assert CIFAR10 in ended.stderr
-    assert told in ended.stderr
+    assert message in ended.stderr
     assert "Traceback" not in ended.stderr
     assert sorted(path for path in project.rglob("*") if path.suffix != ".pyc") == before
     assert sorted(project.parent.iterdir()) == around
@@ -214,8 +214,8 @@ def test_an_archive_without_one_of_its_files_is_refused(project: Path) -> None:
     )
 
 
-def test_an_archive_that_is_cut_off_is_refused(project: Path) -> None:
-    refused(project, tarred(SMALL_CIFAR10)[:-20], "found:    a gzip file that is cut off")
+def test_an_archive_that_is_truncated_is_refused(project: Path) -> None:
+    refused(project, tarred(SMALL_CIFAR10)[:-20], "found:    a truncated gzip file")
 
 
 def test_an_archive_with_another_sum_is_not_opened(project: Path) -> None:
@@ -223,8 +223,8 @@ def test_an_archive_with_another_sum_is_not_opened(project: Path) -> None:
         ended = download(project, [server.address("right")], name="cifar10")
     assert ended.returncode == 1
     assert f"error: no source served {CIFAR10}" in ended.stderr
-    assert "expected 170,052,171; packed again or damaged" in ended.stderr
-    assert "as it was published, not packed again; SHA-256 of the packed file:" in ended.stderr
+    assert "expected 170,052,171; repacked or damaged" in ended.stderr
+    assert "exactly as published; SHA-256 of the packed file:" in ended.stderr
     assert not (project / "data").exists()
 
 
@@ -269,7 +269,7 @@ def test_kmnist_as_published_becomes_arrays_and_packed_again_is_refused(project:
     refused = download(project, [str(project / "again")], name="kmnist")
     assert refused.returncode == 1
     assert "error: no source served train-images-idx3-ubyte.gz" in refused.stderr
-    assert "packed again or damaged: only the file as published is known" in refused.stderr
+    assert "repacked or damaged: only the published file is accepted" in refused.stderr
     assert not (project / "data").exists()
 
     for name, content in published.items():

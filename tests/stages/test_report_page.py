@@ -170,8 +170,10 @@ def test_a_difference_from_validation_is_a_warning_only_beyond_chance(
 ) -> None:
     outcome = np.array([(0, 0)] * 70 + [(1, 0)] * 30)
     source = page(made_up(outcome, ["a", "b"]), validation(correct, 100))
-    told = re.findall(r"Worse than validation[^<]*|Better than[^<]*|The test agrees[^<]*", source)
-    assert told == [said]
+    verdicts = re.findall(
+        r"Worse than validation[^<]*|Better than[^<]*|The test agrees[^<]*", source
+    )
+    assert verdicts == [said]
     assert ('id="warning"' in source) == (correct != 72)
 
 
@@ -212,12 +214,12 @@ def test_a_click_on_a_cell_shows_its_images(written: Path, mnist: Classified) ->
 def assert_pixels(opened: Page, position: int, tested: Classified) -> None:
     """Of all images of the test set, this one looks most like the one that it says it is."""
     tile = opened.locator("#cell-images span").nth(position)
-    told = re.match(r"Image (\d+): ", tile.get_attribute("aria-label") or "")
-    assert told
+    label = re.match(r"Image (\d+): ", tile.get_attribute("aria-label") or "")
+    assert label
     image = Image.open(io.BytesIO(tile.screenshot())).convert("L").resize((28, 28))
     seen = np.asarray(image).astype(float).ravel()
     distances = np.abs(tested.images.reshape(-1, 28 * 28) - seen).sum(axis=1)
-    assert distances.argmin() == int(told[1])
+    assert distances.argmin() == int(label[1])
 
 
 @browser.needs_browser

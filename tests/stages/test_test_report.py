@@ -1,4 +1,4 @@
-"""The stage on a small data set whose every number is worked out by hand.
+"""The stage on a small data set, with every number worked out by hand.
 
 An image of class k has its pixel k lit, or the pixel of the class that it is
 to be taken for. The weights give a fully lit pixel a logit of ln 6: of four
@@ -28,7 +28,7 @@ from core.pipeline.errors import DataError, ModelError
 from core.statistics import intervals
 from core.training import architectures, weights
 from stages import test_report as stage
-from tests.support import knobs, measured, parameters
+from tests.support import measured, parameters, sections
 
 ROOT = Path(__file__).resolve().parents[2]
 OUTPUTS = [
@@ -48,7 +48,7 @@ NAMES = ["<b>bold</b> & 'quoted\"", "zwölf", "absent", "never seen"]
 SHAPE = (8, 8, 1)
 LIT = math.log(6)
 
-# 40 images: label, what it is taken for, how many.
+# 40 images: label, prediction, count.
 OUTCOME = [(0, 0, 20), (1, 1, 8), (1, 0, 2), (3, 0, 6), (3, 1, 4)]
 MATRIX = [[20, 0, 0, 0], [2, 8, 0, 0], [0, 0, 0, 0], [6, 4, 0, 0]]
 ACCURACY = 28 / 40
@@ -110,7 +110,7 @@ def lay_out(folder: Path, outcome: list[tuple[int, int, int]]) -> None:
     arrays.write(folder / "data/raw/test_images.npy", images.reshape(-1, *SHAPE))
     arrays.write(folder / "data/raw/test_labels.npy", np.array(labels, dtype=np.int64))
     (folder / "data/raw/classes.json").write_text(json.dumps(NAMES), encoding="utf-8")
-    model = architectures.build(knobs.model("logistic_regression"), SHAPE, len(NAMES))
+    model = architectures.build(sections.model("logistic_regression"), SHAPE, len(NAMES))
     weight = torch.zeros(len(NAMES), 64)
     weight[range(len(NAMES)), range(len(NAMES))] = LIT
     with torch.no_grad():
@@ -248,7 +248,7 @@ def test_the_page_shows_the_numbers_that_are_in_the_files(reported: Path, page: 
     assert page.text["ece"] == f"{100 * metrics['ece']:.1f}\u00a0%"
     assert page.text["brier"] == f"{metrics['brier']:.4f}"
     assert page.tables["bins"][1:] == [["66.7 – 73.3\u00a0%", "40", "66.7\u00a0%", "70.0\u00a0%"]]
-    assert page.tables["handed-over"][-1] == ["20\u00a0%", "8", "62.50\u00a0%", "12"]
+    assert page.tables["selective"][-1] == ["20\u00a0%", "8", "62.50\u00a0%", "12"]
     assert page.tables["epochs"][-1] == ["1", "0.5000", "0.5000", "70.00\u00a0%", "70.00\u00a0%"]
 
 
@@ -273,7 +273,7 @@ def test_the_page_needs_no_network(reported: Path, page: Page) -> None:
 
 
 def test_each_gallery_says_label_prediction_and_probabilities(page: Page) -> None:
-    def told(gallery: str) -> list[str]:
+    def captions(gallery: str) -> list[str]:
         text = page.text[gallery].replace("\u00a0", " ")
         return [" ".join(line.split()) for line in re.findall(r"[^\n]*seen as[^\n]*", text)]
 
@@ -281,8 +281,8 @@ def test_each_gallery_says_label_prediction_and_probabilities(page: Page) -> Non
     expected = [f"{NAMES[1]} seen as {NAMES[0]}66.7 %"] * 2
     expected += [f"{NAMES[3]} seen as {NAMES[0]}66.7 %"] * 6
     expected += [f"{NAMES[3]} seen as {NAMES[1]}66.7 %"] * 4
-    assert told("most-wrong") == expected
-    assert told("best-and-worst") == [
+    assert captions("most-wrong") == expected
+    assert captions("best-and-worst") == [
         f"worst {NAMES[1]} seen as {NAMES[0]}11.1 %",
         f"best {NAMES[3]} seen as {NAMES[0]}11.1 %",
         f"worst {NAMES[3]} seen as {NAMES[0]}11.1 %",
@@ -339,9 +339,9 @@ def test_as_many_wrong_images_are_shown_as_params_yaml_says(
 ) -> None:
     lay_out(tmp_path, OUTCOME)
     yaml = YAML()
-    knobs = yaml.load(tmp_path / "params.yaml")
-    knobs["test_report"]["most_wrong"] = 3
-    yaml.dump(knobs, tmp_path / "params.yaml")
+    values = yaml.load(tmp_path / "params.yaml")
+    values["test_report"]["most_wrong"] = 3
+    yaml.dump(values, tmp_path / "params.yaml")
     monkeypatch.chdir(tmp_path)
     stage.main()
     page = Page((tmp_path / "reports/test_report.html").read_text(encoding="utf-8"))
@@ -353,7 +353,7 @@ def test_a_model_without_a_finite_loss_is_an_error_and_nothing_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lay_out(tmp_path, OUTCOME)
-    model = architectures.build(knobs.model("logistic_regression"), SHAPE, len(NAMES))
+    model = architectures.build(sections.model("logistic_regression"), SHAPE, len(NAMES))
     for parameter in model.parameters():
         torch.nn.init.constant_(parameter, torch.finfo(torch.float32).max)
     weights.save(tmp_path / "models/model.pt", model.state_dict())

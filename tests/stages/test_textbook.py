@@ -40,9 +40,9 @@ def test_five_epochs_at_0_001_end_where_the_textbook_does() -> None:
 
 
 def test_dvc_writes_params_yaml_as_it_is_committed(tmp_path: Path) -> None:
-    """So that an experiment that changes one knob changes one line.
+    """So that an experiment that changes one parameter changes one line.
 
-    It writes every list anew, and a comment after one would be lost.
+    It rewrites every list, and a comment after one would be lost.
     """
     copy = tmp_path / "params.yaml"
     shutil.copy(ROOT / "params.yaml", copy)

@@ -24,7 +24,7 @@ def opened(
     """Open a page, and fail at the end if it complained or asked for anything else.
 
     Args:
-        address: file://… or http://127.0.0.1:…; whatever lies elsewhere is cut off.
+        address: file://… or http://127.0.0.1:…; requests to other addresses are blocked.
         size: of the window.
         dark: whether the reader's system is dark.
         print_: whether it is laid out for paper.

@@ -1,4 +1,4 @@
-"""What the tests of faults share: processes to kill, and what a folder holds before and after."""
+"""Helpers for tests of faults: processes to kill, and the content of a folder."""
 
 import hashlib
 import os
@@ -43,7 +43,7 @@ def processes_in(folder: Path, *, below: bool = False) -> dict[int, str]:
             if folder.resolve() not in ([runs_in, *runs_in.parents] if below else [runs_in]):
                 continue
             command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-        except OSError:  # ended, or somebody else's
+        except OSError:  # ended, or of another user
             continue
         if command:  # a process that has ended and is not yet waited for has none
             found[int(entry.name)] = command

@@ -1,4 +1,4 @@
-"""What the stages before test_report leave in metrics/, for tests that begin with it."""
+"""The metrics that earlier stages write, for tests of test_report."""
 
 from pathlib import Path
 
@@ -10,8 +10,8 @@ INPUTS = ("metrics/evaluate.json", "metrics/history.csv", "metrics/val_predictio
 
 def write(folder: Path, *, correct: int = 7, images: int = 10) -> None:
     """Write the three files of a model that has `correct` of `images` validation images right."""
-    side = {"loss": 0.5, "accuracy": correct / images}
-    files.write_json(folder / INPUTS[0], {"train": side, "val": side})
+    values = {"loss": 0.5, "accuracy": correct / images}
+    files.write_json(folder / INPUTS[0], {"train": values, "val": values})
     columns = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
     files.write_csv(
         folder / INPUTS[1], columns, [(0, 2.0, 0.25, 2.0, 0.25), (1, 0.5, 0.7, 0.5, 0.7)]

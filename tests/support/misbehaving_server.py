@@ -1,8 +1,8 @@
-"""A real HTTP server on this machine that fails in every way that servers do.
+"""A real local HTTP server that fails in every way that servers do.
 
-The first part of an address chooses the way: `http://127.0.0.1:PORT/stall/x.gz`
-is answered by `stall`. What the server says is written by hand, byte for byte,
-so that it can also say what no honest server would.
+The first part of an address chooses the failure: `http://127.0.0.1:PORT/stall/x.gz`
+is answered by `stall`. The answers are written byte for byte, so that they
+may also be invalid HTTP.
 """
 
 import sys
@@ -29,7 +29,7 @@ class MisbehavingServer(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}/{way}"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Note a client that gave up, and keep quiet: it is what the tests are about."""
+        """Note a client that gave up, without a message: the tests expect it."""
         if isinstance(sys.exception(), ConnectionError):
             self.abandoned.set()
         else:
@@ -119,7 +119,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(b"ffff\r\n" + self.server.body[:5000])
 
     def hang_up(self) -> None:
-        """Close the connection without a word."""
+        """Close the connection without an answer."""
 
     def gibberish(self) -> None:
         self.wfile.write(b"220 mail.example.org ESMTP\r\n")
@@ -152,7 +152,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write("\r\n".join([*lines, "", ""]).encode())
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Keep quiet."""
+        """Log nothing."""
 
 
 @contextmanager

@@ -1,7 +1,7 @@
-"""The params.yaml that the tests run with: the committed one with values of their own.
+"""The params.yaml that the tests run with: the committed one with other values.
 
-So the default of a parameter can change, and a parameter or an architecture come
-or go, and no test changes but those that state the textbook's figures.
+So a default can change, and a parameter or an architecture be added or removed,
+without changes in tests, except those with the textbook's figures.
 """
 
 import io
@@ -20,7 +20,7 @@ FROZEN = Path(__file__).with_name("params.yaml")
 
 
 def lay_over(base: Any, values: Any) -> bool:
-    """Put values into the sections of `base`, but for keys that it lacks; say if any differed."""
+    """Put values into the keys that `base` has; return whether any differed."""
     differed = False
     for key, value in values.items():
         if key not in base:

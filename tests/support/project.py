@@ -1,4 +1,4 @@
-"""A copy of the project as it stands in the working tree, for a test to run and to break."""
+"""A copy of the project in the working tree, for a test to run and to break."""
 
 import gzip
 import hashlib
@@ -48,13 +48,13 @@ class Project:
         )
 
     def must(self, *command: str, **environment: str) -> str:
-        """Run a command that has to succeed and return what it printed."""
+        """Run a command that must succeed, and return its output."""
         done = self.run(*command, **environment)
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
     def replace(self, file: str, old: str, new: str) -> None:
-        """Replace the one place in a file where `old` stands."""
+        """Replace the only occurrence of `old` in a file."""
         text = self.read(file)
         assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in {file}"
         (self.folder / file).write_text(text.replace(old, new), encoding="utf-8")
@@ -64,7 +64,7 @@ class Project:
         return (self.folder / file).read_text(encoding="utf-8")
 
     def copy(self, folder: Path) -> "Project":
-        """Copy it as it lies there, its cache included."""
+        """Copy it, with its cache."""
         shutil.copytree(self.folder, folder, symlinks=True)
         return Project(folder)
 
@@ -100,7 +100,7 @@ def copy_project(folder: Path) -> Project:
 
 
 def make_tiny(project: Project) -> Project:
-    """Give a copy a data set of its own: the first few hundred images of MNIST.
+    """Give a copy its own data set: the first few hundred images of MNIST.
 
     What this takes is what any new data set takes: an entry in
     core/data/datasets.py, a name in core/data/dataset_params.py, sources in params.yaml.

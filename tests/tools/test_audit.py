@@ -1,4 +1,4 @@
-"""What make audit says of a report, and that no answer is not taken for a good one."""
+"""What make audit says about a report; no answer is not a good one."""
 
 import os
 import shutil

@@ -1,7 +1,7 @@
-"""The environment is made once, replaced when it is complete, and never through a link.
+"""The environment is created once, replaced when it is complete, and never through a link.
 
 Each test works in a folder with tiny wheels as its only package index. Its uv is the real
-one behind a script, so that a test can put a failing or a slow one in its place.
+one behind a script, so that a test can replace it by a failing or a slow one.
 """
 
 import os
@@ -110,7 +110,7 @@ class Folder:
             time.sleep(0.02)
 
     def state(self) -> object:
-        """Which folder .venv is, and which of these files are there beside it."""
+        """Which folder .venv is, and which of these files are next to it."""
         found = sorted(path.name for path in self.path.glob(".venv*") if path.name != ".venv.lock")
         return found, (self.path / ".venv").stat().st_ino, self.answer()
 
@@ -355,7 +355,7 @@ def test_uv_is_told_what_pip_is_configured_to(
     )
     monkeypatch.setenv("PIP_CONFIG_FILE", str(configuration))
     monkeypatch.setenv("PIP_CERT", "/company.pem")
-    told = environment.uv_environment(Path(sys.executable))
+    variables = environment.uv_environment(Path(sys.executable))
     expected = {
         "UV_DEFAULT_INDEX": "https://name:secret@packages.example.org/simple",
         "UV_INDEX": "https://one.example.org https://two.example.org",
@@ -366,12 +366,12 @@ def test_uv_is_told_what_pip_is_configured_to(
         "UV_INDEX_STRATEGY": "unsafe-best-match",
         "UV_SYSTEM_CERTS": "true",
     }
-    assert expected.items() <= told.items()
+    assert expected.items() <= variables.items()
     monkeypatch.setenv("UV_INDEX_URL", "https://mine.example.org")  # uv's older name
     monkeypatch.setenv("UV_FIND_LINKS", "/mine")
-    told = environment.uv_environment(Path(sys.executable))
-    assert "UV_DEFAULT_INDEX" not in told
-    assert told["UV_FIND_LINKS"] == "/mine"
+    variables = environment.uv_environment(Path(sys.executable))
+    assert "UV_DEFAULT_INDEX" not in variables
+    assert variables["UV_FIND_LINKS"] == "/mine"
 
 
 @pytest.fixture
@@ -514,13 +514,13 @@ def test_what_cannot_be_resolved_changes_no_lock(folder: Folder) -> None:
     ],
 )
 def test_make_runs_these_commands(words: list[str], command: str) -> None:
-    told = subprocess.run(
+    printed = subprocess.run(
         ["make", "--no-print-directory", "--dry-run", *words],
         cwd=ROOT,
         check=True,
         capture_output=True,
         text=True,
     ).stdout.splitlines()
-    assert told[-1].split("-m ")[-1].strip() == command
+    assert printed[-1].split("-m ")[-1].strip() == command
     if "PYTHON=python3.12" in words:
-        assert told == ['"python3.12" -m tools.environment']
+        assert printed == ['"python3.12" -m tools.environment']

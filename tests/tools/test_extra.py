@@ -1,4 +1,4 @@
-"""Optional packages are pinned with all others, and whoever lacks one is told how to get it."""
+"""Optional packages are pinned with all others, and an error says how to install one."""
 
 import re
 
@@ -33,6 +33,6 @@ def test_a_name_that_is_none_is_refused_with_those_there_are(names: list[str]) -
 
 def test_what_is_missing_is_named_with_the_command_that_installs_it() -> None:
     extra.require("ray", "json", "a test")
-    with pytest.raises(SetupError, match="a test needs the package nowhere") as told:
+    with pytest.raises(SetupError, match="a test needs the package nowhere") as caught:
         extra.require("ray", "nowhere", "a test")
-    assert told.value.details["next"] == "make extra NAME=ray"
+    assert caught.value.details["next"] == "make extra NAME=ray"

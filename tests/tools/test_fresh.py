@@ -1,4 +1,4 @@
-"""A stale stage is found from git alone, and DVC with all its data says the same."""
+"""A stale stage is found from git, and DVC with all its data agrees."""
 
 import json
 import shutil
@@ -75,17 +75,17 @@ def other_model(project: Project) -> None:
     """Make dvc.lock say that evaluate read another model than train wrote."""
     lock = project.read("dvc.lock")
     stage = lock.index("  evaluate:\n")
-    place = lock.index("md5: ", lock.index("models/model.pt", stage)) + len("md5: ")
-    (project.folder / "dvc.lock").write_text(lock[:place] + "f" * 32 + lock[place + 32 :])
+    start = lock.index("md5: ", lock.index("models/model.pt", stage)) + len("md5: ")
+    (project.folder / "dvc.lock").write_text(lock[:start] + "f" * 32 + lock[start + 32 :])
 
 
 ALL = list(yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"])
 MODEL = ["train", "evaluate", "test_report"]  # the stages that build it
 
 
-def both(knob: str) -> set[tuple[str, str]]:
-    """A knob that made the model: train reads it, and test_report tells it."""
-    return {("train", knob), ("test_report", knob)}
+def both(parameter: str) -> set[tuple[str, str]]:
+    """A parameter of the model: train reads it, and test_report shows it."""
+    return {("train", parameter), ("test_report", parameter)}
 
 
 KINDS: dict[str, tuple[Callable[[Project], None], set[tuple[str, str]]]] = {
@@ -202,7 +202,7 @@ def test_what_moved_is_named_and_dvc_agrees(project: Project, kind: str) -> None
 
 
 @pytest.mark.parametrize("kind", ["nothing", "a comment in a stage", "a parameter"])
-def test_a_clone_without_data_and_cache_is_told_the_same_of_any_commit(
+def test_a_clone_without_data_and_cache_gets_the_same_answer_for_any_commit(
     project: Project, tmp_path: Path, kind: str
 ) -> None:
     change, expected = KINDS[kind]

@@ -1,4 +1,4 @@
-"""The notebook shows what it prints, runs from both folders, and writes into neither."""
+"""The notebook shows its output, runs from both folders, and writes into neither."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.support.project import ROOT, Project, copy_project
 from tools import notebook
 
 DATA = [
-    *(f"data/raw/{side}_{what}.npy" for side in ("train", "test") for what in ("images", "labels")),
+    *(f"data/raw/{part}_{what}.npy" for part in ("train", "test") for what in ("images", "labels")),
     "data/raw/classes.json",
     "data/split/train_indices.npy",
     "data/split/val_indices.npy",

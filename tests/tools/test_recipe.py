@@ -1,4 +1,4 @@
-"""Recipes: what each file in recipes/ makes of params.yaml, and `python -m tools.recipe`."""
+"""Recipes: the changes of each file in recipes/ to params.yaml, and `python -m tools.recipe`."""
 
 import json
 import re
@@ -42,25 +42,25 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "recipes"
 
 
-def knobs(values: dict[str, Any], *sections: str) -> Iterator[tuple[list[str], Any]]:
+def leaves(values: dict[str, Any], *sections: str) -> Iterator[tuple[list[str], Any]]:
     for key, value in values.items():
         if isinstance(value, dict):
-            yield from knobs(value, *sections, key)
+            yield from leaves(value, *sections, key)
         else:
             yield [*sections, key], value
 
 
 def written_by_dvc(folder: Path, text: str) -> bytes:
-    """Our params.yaml after DVC's own writer has set the knobs of a recipe in it."""
+    """Our params.yaml after DVC's own writer has set the parameters of a recipe in it."""
     copy = folder / "written.yaml"
     shutil.copy(ROOT / PARAMS, copy)
     with modify_yaml(str(copy)) as content:
-        for (*sections, knob), value in knobs(yaml.safe_load(text)):
+        for (*sections, key), value in leaves(yaml.safe_load(text)):
             section = content
             for name in sections:
                 section = section[name]
-            assert section[knob] != value, f"{knob} is the same in params.yaml"
-            section[knob] = value
+            assert section[key] != value, f"{key} is the same in params.yaml"
+            section[key] = value
     return copy.read_bytes()
 
 
@@ -80,10 +80,10 @@ def test_a_recipe_changes_what_it_names_as_dvc_writes_it_and_nothing_else(
     text = (ROOT / f"recipes/{name}.yaml").read_text()
     assert (experiment.name, experiment.recipe, experiment.seed) == (name, name, 42)
     assert experiment.params == written_by_dvc(tmp_path, text)
-    of_one_line = [value for _, value in knobs(yaml.safe_load(text)) if type(value) is not list]
+    of_one_line = [value for _, value in leaves(yaml.safe_load(text)) if type(value) is not list]
     ours = (ROOT / PARAMS).read_text().splitlines()
     theirs = experiment.params.decode().splitlines()
-    if len(of_one_line) == len(list(knobs(yaml.safe_load(text)))):
+    if len(of_one_line) == len(list(leaves(yaml.safe_load(text)))):
         changed = [pair for pair in zip(ours, theirs, strict=True) if pair[0] != pair[1]]
         assert len(changed) == len(of_one_line)
     comments = [line for line in ours if line.strip().startswith("#")]
@@ -141,7 +141,7 @@ def test_any_address_is_written_as_it_stands(folder: Path) -> None:
     assert yaml.safe_load(experiment.params)["dataset"]["mirrors"]["mnist"] == mirrors
 
 
-def test_every_mistake_in_a_recipe_is_told_with_its_place_there(folder: Path) -> None:
+def test_every_mistake_in_a_recipe_is_reported_with_its_position_there(folder: Path) -> None:
     (folder / "typos.yaml").write_text(
         "# With mistakes\n"
         "train:\n"
@@ -161,11 +161,11 @@ def test_every_mistake_in_a_recipe_is_told_with_its_place_there(folder: Path) ->
         "            train.augment.shift (line 4, column 13): expected an integer from 0 to"
         " 2^31 - 1, in pixels, found -1\n"
         "            train.lrr (line 3, column 3): unknown; did you mean lr?\n"
-        "  next:     mend recipes/typos.yaml; each knob is explained in params.yaml"
+        "  next:     fix recipes/typos.yaml; each parameter is explained in params.yaml"
     )
 
 
-def test_knobs_that_do_not_fit_those_of_params_yaml_are_told(folder: Path) -> None:
+def test_parameters_that_do_not_fit_those_of_params_yaml_are_reported(folder: Path) -> None:
     (folder / "nesterov.yaml").write_text("train:\n  nesterov: true\n")
     with pytest.raises(ParamsError, match=r"recipes/nesterov\.yaml has a problem") as caught:
         plan([], None, PARAMS, ["nesterov"])
@@ -173,12 +173,12 @@ def test_knobs_that_do_not_fit_those_of_params_yaml_are_told(folder: Path) -> No
         "train.nesterov (line 2, column 3): expected false without sgd and a momentum above 0, "
         "found true with sgd and 0"
     )
-    (experiment,) = plan(["train.lr=0.5"], None, PARAMS)  # what is wrong elsewhere is no matter
+    (experiment,) = plan(["train.lr=0.5"], None, PARAMS)  # problems elsewhere do not matter
     assert experiment.name == "lr-0.5"
 
 
 @pytest.mark.parametrize("text", ["", "# Only a comment\n"])
-def test_a_recipe_without_knobs_is_refused(folder: Path, text: str) -> None:
+def test_a_recipe_without_parameters_is_refused(folder: Path, text: str) -> None:
     (folder / "nothing.yaml").write_text(text)
     with pytest.raises(
         ParamsError, match=r"(?s)recipes/nothing\.yaml has a problem.*found nothing"
@@ -188,7 +188,7 @@ def test_a_recipe_without_knobs_is_refused(folder: Path, text: str) -> None:
 
 @pytest.mark.usefixtures("in_root")
 @pytest.mark.parametrize("name", ["cnn-mnst", "../params", "zzz"])
-def test_a_recipe_that_there_is_not_is_told_with_the_nearest(name: str) -> None:
+def test_a_recipe_that_there_is_not_is_reported_with_the_nearest(name: str) -> None:
     with pytest.raises(ParamsError, match=f"there is no recipe {name}") as caught:
         plan([], None, PARAMS, [name])
     assert caught.value.details["expected"] == ", ".join(RECIPES)
@@ -202,7 +202,7 @@ def result(seed: int, accuracy: float, seconds: float | None) -> Result:
     return Result(experiment, 0.1, accuracy, nothing, nothing, seconds)
 
 
-def test_the_table_tells_means_deviations_and_seeds() -> None:
+def test_the_table_shows_means_deviations_and_seeds() -> None:
     results = [result(1, 0.97, 10.0), result(2, 0.98, None), result(3, 0.99, 13.0)]
     assert recipe.table(results, [0.9, 0.92, 0.94]) == (
         "recipe  n  val accuracy     test accuracy    seconds\n"
@@ -211,7 +211,7 @@ def test_the_table_tells_means_deviations_and_seeds() -> None:
     )
 
 
-def test_of_one_run_the_table_tells_no_deviation() -> None:
+def test_of_one_run_the_table_shows_no_deviation() -> None:
     assert recipe.table([result(42, 0.97, None)], [0.9]) == (
         "recipe  n  val accuracy  test accuracy  seconds\n"
         "mlp     1  0.9700        0.9000         –\n"
@@ -221,7 +221,7 @@ def test_of_one_run_the_table_tells_no_deviation() -> None:
 
 @pytest.fixture(scope="module")
 def project(built: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A tiny project after `dvc repro`, with two recipes; the tests go on from it in order."""
+    """A tiny project after `dvc repro`, with two recipes; the tests continue from it in order."""
     project = built.copy(tmp_path_factory.mktemp("copy") / "a project")
     (project.folder / "recipes/tiny-mlp.yaml").write_text(MLP)
     (project.folder / "recipes/tiny-fast.yaml").write_text("# Fast\ntrain:\n  lr: 0.5\n")
@@ -277,7 +277,7 @@ def test_the_figures_are_those_of_the_experiments_and_the_next_call_runs_nothing
 
 
 @pytest.mark.slow
-def test_what_is_applied_is_told_where_the_next_recipe_leaves_it_open(project: Project) -> None:
+def test_what_is_applied_is_reported_where_the_next_recipe_leaves_it_open(project: Project) -> None:
     project.must("dvc", "exp", "apply", "tiny-mlp-lr-0.2-seed-1")
     applied = yaml.safe_load(project.read("params.yaml"))
     assert (applied["model"]["name"], applied["train"]["lr"]) == ("mlp", 0.2)
@@ -297,7 +297,7 @@ def test_what_is_applied_is_told_where_the_next_recipe_leaves_it_open(project: P
 
 
 @pytest.mark.slow
-def test_what_a_machine_lacks_is_told_once_for_all_seeds(
+def test_what_a_machine_lacks_is_reported_once_for_all_seeds(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")

@@ -88,7 +88,7 @@ def load(revision: str | None) -> LoadedModel:
     content = _read_model(revision, locked.md5)
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if found != locked.md5:
-        raise _mismatch(f"{MODEL} of {revision}", locked.md5, found, provenance.MENDED)
+        raise _mismatch(f"{MODEL} of {revision}", locked.md5, found, provenance.REPAIR)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / MODEL.name
         path.write_bytes(content)

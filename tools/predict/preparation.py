@@ -134,7 +134,7 @@ def _opened(file: IO[bytes]) -> Image.Image:
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # Pillow's decoders raise almost any exception for damaged files
-        raise ImageError("is damaged or cut off", found=str(error)) from error
+        raise ImageError("is damaged or truncated", found=str(error)) from error
     return _reduced(_in_known_mode(upright))
 
 

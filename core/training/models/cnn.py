@@ -33,7 +33,7 @@ def build(image_shape: ImageShape, classes: int, params: Params) -> nn.Module:
             blocks += [convolution, nn.BatchNorm2d(outputs), ReLU()]
             channels = outputs
         if number < len(params.channels):
-            # Before the normalization, which then has a quarter of the work.
+            # Before the normalization, which then processes a quarter of the pixels.
             blocks.insert(-2, nn.MaxPool2d(2, ceil_mode=True))
             height, width = math.ceil(height / 2), math.ceil(width / 2)
     return named(

@@ -26,7 +26,7 @@ class LogisticRegression(nn.Module):
             float32 (B, classes).
         """
         pixels = self.normalize(images).flatten(1)  # (B, H * W * C)
-        # The linear layer done the other way round, as W xᵀ: faster than x Wᵀ.
+        # The transposed product, W xᵀ, is faster than x Wᵀ.
         return torch.addmm(self.linear.bias[:, None], self.linear.weight, pixels.T).T
 
 

@@ -1,8 +1,8 @@
-"""Several processes that train one model, each on its part of every batch.
+"""Several processes that train one model, each on its own microbatch of every batch.
 
-A batch is parted as among the shards of one process, and the gradients of the
-parts are added in the same order. So with portable numerics N processes give
-the bits of `train.shards: N` in one.
+A batch is divided as among the shards of one process, and the gradients of the
+microbatches are added in the same order. So with portable numerics N processes
+give the bits of `train.shards: N` in one.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from core.pipeline.process_rank import Place
+from core.pipeline.process_rank import ProcessRank
 from core.training.parallel import sharding
 from core.training.parallel.workers import Result, Workers
 
@@ -21,16 +21,16 @@ Value = TypeVar("Value")
 
 
 class Processes:
-    """What the processes of a training tell each other; each of them calls each method.
+    """The collective operations of a training; every process must call each method.
 
     Args:
-        place: of this process among them; one that is alone tells nobody.
-        device: where tensors to be told lie.
+        rank: of this process; a single one does not communicate.
+        device: of the tensors that are exchanged.
     """
 
-    def __init__(self, place: Place, device: str = "cpu") -> None:
-        self.rank = place.rank
-        self.count = place.world_size
+    def __init__(self, rank: ProcessRank, device: str = "cpu") -> None:
+        self.rank = rank.rank
+        self.count = rank.world_size
         self.device = device
 
     @property
@@ -38,7 +38,7 @@ class Processes:
         """Whether this is the one that prints and writes."""
         return self.rank == 0
 
-    def told(self, value: Value) -> Value:
+    def broadcast(self, value: Value) -> Value:
         """Return the `value` that the first process has."""
         values = [value]
         if self.count > 1:
@@ -62,38 +62,37 @@ class Processes:
 
 
 @contextmanager
-def joined(place: Place, device: str) -> Iterator[Processes]:
-    """Join the other processes of `place`, for as long as this lasts.
+def joined(rank: ProcessRank, device: str) -> Iterator[Processes]:
+    """Join the process group, for as long as this lasts.
 
     Args:
-        place: of this process.
-        device: `cpu`, whose tensors travel by gloo, or `cuda`, by NCCL: each
-            process of a machine then has a GPU of its own.
+        rank: of this process.
+        device: `cpu`, with gloo, or `cuda`, with NCCL: each process of a machine
+            then has a GPU of its own.
     """
     if device == "cuda":
-        torch.cuda.set_device(place.local_rank)
-    if place.world_size == 1:
-        yield ALONE
+        torch.cuda.set_device(rank.local_rank)
+    if rank.world_size == 1:
+        yield ONE_PROCESS
         return
     distributed.init_process_group("gloo" if device == "cpu" else "nccl")
     try:
-        yield Processes(place, device)
+        yield Processes(rank, device)
     finally:
         distributed.destroy_process_group()
 
 
-ALONE = Processes(Place())
+ONE_PROCESS = Processes(ProcessRank())
 
 
 class DistributedShards:
-    """The parts of each batch in as many processes, by DistributedDataParallel.
+    """Computes each microbatch in a process of its own, by DistributedDataParallel.
 
-    It is to a training what `sharding.Shards` is in one process, and what it
-    returns is the same in each of them.
+    It has the interface of `sharding.Shards`, and returns the same in every process.
 
     Args:
         model: takes uint8 (B, H, W, C), returns logits (B, classes).
-        processes: each computes a part.
+        processes: each computes a microbatch.
         seed: of the masks of dropout.
     """
 
@@ -102,8 +101,8 @@ class DistributedShards:
         self.processes = processes
         self.parameters = list(model.parameters())
         self.generator = sharding.give_generator(model, seed, processes.rank)
-        self.parts = processes.count  # of the batch at hand: a small one has fewer
-        # Each part keeps buffers of its own, as a shard does.
+        self.parts = processes.count  # of the current batch: a small one has fewer
+        # Each process keeps buffers of its own, as a shard does.
         self.parallel = DistributedDataParallel(model, forward_sync_buffers=False)
         self.parallel.register_comm_hook(None, self._add_in_order)
 
@@ -117,8 +116,8 @@ class DistributedShards:
         part, targets = parts[self.processes.rank if has_part else 0]
         for parameter in self.parameters:
             parameter.grad = None
-        # All have to take part in the exchange. What one without a part brings is
-        # added by nobody, and it leaves its buffers and its generator alone.
+        # All processes must take part in the exchange. The result of one without a
+        # microbatch is not added, and its buffers and generator stay unchanged.
         self.model.train(has_part)
         logits = self.parallel(part)
         self.model.train()
@@ -135,7 +134,7 @@ class DistributedShards:
         _: None,
         bucket: distributed.GradBucket,  # type: ignore[name-defined]
     ) -> torch.futures.Future[Tensor]:
-        """Add the gradients of all parts: a backend's own sum has an order of its own."""
+        """Add the gradients in order of rank: a backend's own sum has another order."""
         own: Tensor = bucket.buffer()
         every = own.new_empty(self.processes.count * len(own))
         exchange = distributed.all_gather_single(every, own, async_op=True)
@@ -164,12 +163,12 @@ class DistributedShards:
         return [buffer for part in zip(*gathered, strict=True) for buffer in part]
 
     def generator_states(self) -> list[Tensor]:
-        """What the generator of each process goes on from."""
+        """The state of the generator of each process."""
         return self.processes.gathered(self.generator.get_state())
 
     @torch.no_grad()
     def restore(self, buffers: Sequence[Tensor], generator_states: Sequence[Tensor]) -> None:
-        """Go on from what `buffers` and `generator_states` returned."""
+        """Restore what `buffers` and `generator_states` returned."""
         own = list(self.model.buffers())
         start = self.processes.rank * len(own)
         for buffer, saved in zip(own, buffers[start : start + len(own)], strict=True):
@@ -178,7 +177,7 @@ class DistributedShards:
 
 
 class DistributedWorkers(Workers):
-    """Workers that share calls with those of the other processes, and hand out all results.
+    """Workers that share calls with those of the other processes, and return all results.
 
     Args:
         processes: all of them call `map` with the same arguments.
@@ -194,8 +193,8 @@ class DistributedWorkers(Workers):
         """Call `function` as the built-in `map` does; what it returns is copied to the CPU."""
         rank, count = self.processes.rank, self.processes.count
         if count == 1:
-            # One by one: results that all are kept split the freed memory of their batches,
-            # so that the next batch does not fit: measuring took a second copy of all images.
+            # One by one: keeping all results fragments the freed memory of their batches, so
+            # that the next batch does not fit: measuring took a second copy of all images.
             yield from super().map(function, *arguments)
             return
         calls = list(zip(*arguments, strict=True))

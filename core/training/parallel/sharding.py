@@ -1,9 +1,9 @@
-"""The gradient of a batch, computed in parts side by side.
+"""The gradient of a batch, computed as microbatches in parallel.
 
-How a batch is parted is a setting; how many parts are computed at once is not,
-and changes no bit: each part has a replica of the model to itself, and their
-gradients are added in order. It is how portable numerics, which allow no second
-thread within a sum, use more than one processor all the same.
+How a batch is divided is a parameter. How many microbatches are computed at once
+is not, and changes no bit: each has a replica of the model to itself, and their
+gradients are added in order. So portable numerics, which allow one thread within a
+sum, still use several processors.
 """
 
 import copy
@@ -18,17 +18,17 @@ from core.training.parallel.workers import Workers
 
 
 def parts(images: Tensor, labels: Tensor, count: int) -> list[tuple[Tensor, Tensor]]:
-    """Divide a batch into at most `count` parts, as equal as `torch.chunk` makes them."""
+    """Divide a batch into at most `count` microbatches, as `torch.chunk` does."""
     return list(zip(images.chunk(count), labels.chunk(count), strict=True))
 
 
 def loss_of_part(logits: Tensor, labels: Tensor, share: float, label_smoothing: float) -> Tensor:
-    """Return what a part adds to the mean cross-entropy of its batch.
+    """Return what a microbatch adds to the mean cross-entropy of its batch.
 
     Args:
         logits: float32 (B, classes).
         labels: int64 (B,).
-        share: of the batch, from 0 to 1, that these B are.
+        share: of the batch, from 0 to 1, that this microbatch is.
         label_smoothing: share of the label that is spread over all classes.
     """
     loss = functional.cross_entropy(logits, labels, label_smoothing=label_smoothing)
@@ -36,7 +36,7 @@ def loss_of_part(logits: Tensor, labels: Tensor, share: float, label_smoothing: 
 
 
 def give_generator(model: nn.Module, seed: int, part: int) -> torch.Generator:
-    """Let the model that computes a part draw its masks of dropout from a generator of its own."""
+    """Let the model of a microbatch draw its dropout masks from a generator of its own."""
     generator = torch.Generator(next(model.parameters()).device)
     generator.manual_seed((seed + part) % 2**63)
     for layer in model.modules():
@@ -47,7 +47,7 @@ def give_generator(model: nn.Module, seed: int, part: int) -> torch.Generator:
 
 def mean(buffers: Sequence[Tensor]) -> Tensor:
     """Return the mean of tensors, exactly their value if they are equal."""
-    # By what they differ: a mean of three equal numbers may be off by a bit.
+    # By their differences: a mean of three equal numbers may be off by a bit.
     return buffers[0] + (torch.stack(list(buffers)) - buffers[0]).mean(dim=0)
 
 
@@ -59,9 +59,9 @@ class Shards:
 
     Args:
         model: takes uint8 (B, H, W, C), returns logits (B, classes).
-        count: into how many parts a batch is divided.
+        count: into how many microbatches a batch is divided.
         seed: of the masks of dropout.
-        workers: compute the parts.
+        workers: compute the microbatches.
     """
 
     def __init__(self, model: nn.Module, count: int, *, seed: int, workers: Workers) -> None:
@@ -115,12 +115,12 @@ class Shards:
         return [buffer for replica in self.replicas for buffer in replica.buffers()]
 
     def generator_states(self) -> list[Tensor]:
-        """What the generator of each replica goes on from."""
+        """The state of the generator of each replica."""
         return [generator.get_state() for generator in self.generators]
 
     @torch.no_grad()
     def restore(self, buffers: Sequence[Tensor], generator_states: Sequence[Tensor]) -> None:
-        """Go on from what `buffers` and `generator_states` returned."""
+        """Restore what `buffers` and `generator_states` returned."""
         for buffer, saved in zip(self.buffers(), buffers, strict=True):
             buffer.copy_(saved)
         for generator, state in zip(self.generators, generator_states, strict=True):
@@ -128,6 +128,6 @@ class Shards:
 
 
 def _replica(model: nn.Module) -> nn.Module:
-    """Copy a model, but for its parameters, which are those of the model."""
+    """Copy a model, except for its parameters, which are shared."""
     shared = {id(parameter): parameter for parameter in model.parameters()}
     return copy.deepcopy(model, shared)

@@ -1,8 +1,8 @@
-"""Runs calls side by side in threads, and hands out their results in order.
+"""Runs calls in parallel threads, and returns their results in order.
 
-PyTorch computes outside of Python's lock, so that two calls take two
-processors. What each call computes does not depend on the others, nor on how
-many run at once: the bits are the same with one worker.
+PyTorch releases Python's global lock while it computes, so that two calls use two
+processors. The result of a call does not depend on the others, nor on how many run
+at once: one worker gives the same bits.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -23,7 +23,7 @@ class Workers:
     """
 
     def __init__(self, count: int, threads: int = 1) -> None:
-        # PyTorch keeps the number for each thread that computes.
+        # PyTorch keeps this setting for each calling thread.
         self.pool = (
             ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(threads,))
             if count > 1
@@ -35,4 +35,4 @@ class Workers:
         return self.pool.map(function, *arguments) if self.pool else map(function, *arguments)
 
 
-ALONE = Workers(1)
+ONE_WORKER = Workers(1)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.data.archives import BESIDE, PackingError, gunzip, tar_members
+from core.data.archives import OVERHEAD, PackingError, gunzip, tar_members
 from core.pipeline.errors import DataError
 
 ONE = b"one" * 1000
@@ -64,7 +64,7 @@ def test_a_name_that_begins_with_a_dot_is_the_same_name() -> None:
     assert tar_members(packed, SIZES, where="some.tar.gz")["folder/two.bin"] == TWO
 
 
-# Each entry that makes an archive one to refuse, with what the user is told.
+# Entries that make an archive harmful, each with the error message.
 HARMFUL = {
     "a name that leaves the folder": (
         entry("folder/../../outside.bin", b"!"),
@@ -165,10 +165,10 @@ def announcing(size: int) -> bytes:
     return info.tobuf(tarfile.GNU_FORMAT) + bytes(10_240)
 
 
-@pytest.mark.parametrize("size", [4400 + BESIDE + 1, 8 * 10**9, 2**80, -512])
-def test_a_size_that_can_not_be_right_is_refused_before_it_is_believed(size: int) -> None:
+@pytest.mark.parametrize("size", [4400 + OVERHEAD + 1, 8 * 10**9, 2**80, -512])
+def test_a_size_that_cannot_be_right_is_refused_before_it_is_believed(size: int) -> None:
     error = refusal(gzip.compress(announcing(size)))
-    assert error.details["expected"] == f"at most {4400 + BESIDE:,} bytes in all"
+    assert error.details["expected"] == f"at most {4400 + OVERHEAD:,} bytes in all"
     assert error.details["found"] == f"'folder/readme.html' of {size:,} bytes"
 
 
@@ -182,7 +182,7 @@ def endless_name() -> bytes:
 
 BOMBS: dict[str, Callable[[], bytes]] = {
     "after the files": lambda: tarred(GOOD) + bytes(50_000_000),
-    "before the files": lambda: tarred([entry("zeros", bytes(BESIDE)), *GOOD]),
+    "before the files": lambda: tarred([entry("zeros", bytes(OVERHEAD)), *GOOD]),
     "in a name": endless_name,
 }
 
@@ -196,23 +196,23 @@ def test_a_bomb_is_not_unpacked(place: str) -> None:
         _, peak_bytes = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert error.what == "some.tar.gz can not be unpacked"
-    assert error.details["found"] == f"more than the {4400 + BESIDE:,} bytes that can be right"
-    assert peak_bytes < 5 * BESIDE
+    assert error.what == "some.tar.gz cannot be unpacked"
+    assert error.details["found"] == f"more than the {4400 + OVERHEAD:,} bytes that can be right"
+    assert peak_bytes < 5 * OVERHEAD
 
 
-def test_an_archive_that_is_cut_off_is_refused_wherever_it_ends() -> None:
+def test_an_archive_that_is_truncated_is_refused_wherever_it_ends() -> None:
     packed = gzip.compress(tarred(GOOD))
     for end in range(2, len(packed)):
         error = refusal(packed[:end])
-        assert error.details["found"] == "a gzip file that is cut off"
+        assert error.details["found"] == "a truncated gzip file"
     # Byte 6,000 lies within the last file.
     cut_inside = refusal(gzip.compress(tarred(GOOD)[:6000]))
     assert cut_inside.what == "some.tar.gz is not a tar archive"
     assert cut_inside.details["found"] == "unexpected end of data"
 
 
-def test_a_flipped_bit_that_gzip_notices_is_told() -> None:
+def test_a_flipped_bit_that_gzip_notices_is_reported() -> None:
     packed = bytearray(gzip.compress(tarred(GOOD)))
     packed[-6] ^= 1  # in the checksum, RFC 1952, 2.3.1
     assert refusal(bytes(packed)).details["found"] == "a damaged gzip file"
@@ -227,17 +227,17 @@ def test_a_flipped_bit_that_gzip_notices_is_told() -> None:
         (b"<!DOCTYPE html><html>Please log in", "an HTML page, not the file"),
     ],
 )
-def test_what_is_no_gzip_file_is_told(packed: bytes, found: str) -> None:
+def test_what_is_no_gzip_file_is_reported(packed: bytes, found: str) -> None:
     error = refusal(packed)
-    assert (error.what, error.details["found"]) == ("some.tar.gz can not be unpacked", found)
+    assert (error.what, error.details["found"]) == ("some.tar.gz cannot be unpacked", found)
 
 
-def test_what_is_packed_but_no_tar_archive_is_told() -> None:
+def test_what_is_packed_but_no_tar_archive_is_reported() -> None:
     assert refusal(gzip.compress(b"no archive" * 100)).what == "some.tar.gz is not a tar archive"
     assert refusal(gzip.compress(b"")).what == "some.tar.gz is not a tar archive"
 
 
-def test_headers_over_which_tarfile_stumbles_are_told() -> None:
+def test_headers_over_which_tarfile_stumbles_are_reported() -> None:
     holes = tarfile.TarInfo("folder/one.bin")
     holes.type = tarfile.GNUTYPE_SPARSE
     header = bytearray(holes.tobuf(tarfile.GNU_FORMAT))
@@ -286,5 +286,5 @@ def test_gzip_is_unpacked_up_to_the_limit() -> None:
     packed = gzip.compress(b"0123456789")
     assert gunzip(packed, at_most=11) == b"0123456789"
     assert gunzip(packed, at_most=4) == b"0123"
-    with pytest.raises(PackingError, match=r"^a gzip file that is cut off$"):
+    with pytest.raises(PackingError, match=r"^a truncated gzip file$"):
         gunzip(packed[:-9], at_most=11)

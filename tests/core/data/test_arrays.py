@@ -50,7 +50,7 @@ def test_the_order_of_an_array_in_memory_does_not_change_its_bytes(tmp_path: Pat
     assert (tmp_path / "c.npy").read_bytes() == (tmp_path / "f.npy").read_bytes()
 
 
-def test_an_array_that_does_not_fit_on_the_disk_is_told_with_its_file(tmp_path: Path) -> None:
+def test_an_array_that_does_not_fit_on_the_disk_is_reported_with_its_file(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:
@@ -106,7 +106,7 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize("kind", READERS)
-def test_a_missing_file_is_told_with_what_makes_it(tmp_path: Path, kind: str) -> None:
+def test_a_missing_file_is_reported_with_what_makes_it(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "a.npy"
 
     with pytest.raises(DataError) as caught:
@@ -263,7 +263,7 @@ def test_as_many_labels_as_images_belong_together(tmp_path: Path) -> None:
     )
 
 
-def test_an_image_on_both_sides_of_the_split_is_refused(tmp_path: Path) -> None:
+def test_an_image_in_both_train_and_val_is_refused(tmp_path: Path) -> None:
     train, val = tmp_path / "train.npy", tmp_path / "val.npy"
     arrays.write(train, np.array([0, 2, 5]))
     arrays.write(val, np.array([1, 5, 2]))
@@ -308,7 +308,7 @@ def test_class_names_that_are_no_list_of_names_are_refused(
     assert caught.value.details["next"] == "dvc repro --force download"
 
 
-def test_missing_class_names_are_told(tmp_path: Path) -> None:
+def test_missing_class_names_are_reported(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"classes\.json is missing\n  next:     dvc repro makes it"
     ):

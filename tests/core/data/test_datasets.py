@@ -177,7 +177,7 @@ def test_a_packed_file_that_holds_more_or_no_gzip_is_refused() -> None:
         SMALL_PACKED.decode(contents)
     contents["t10k-labels-idx1-ubyte.gz"] = b"no gzip"
     with pytest.raises(
-        DataError, match=r"^t10k-labels-idx1-ubyte\.gz can not be unpacked"
+        DataError, match=r"^t10k-labels-idx1-ubyte\.gz cannot be unpacked"
     ) as caught:
         SMALL_PACKED.decode(contents)
     assert caught.value.details["found"] == "not a gzip file"
@@ -245,7 +245,7 @@ def test_a_data_set_like_cifar_joins_its_files_in_their_order() -> None:
     assert data.test_images[:, 31, 0].tolist() == [[21, 22, 23], [24, 25, 26]]
 
 
-def test_a_label_in_an_archive_that_is_no_class_is_refused_with_its_place() -> None:
+def test_a_label_in_an_archive_that_is_no_class_is_refused_with_its_position() -> None:
     archive = tar_gz(
         {
             "f/2.bin": records([1, 2], 0),

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from core.data import http_client
-from core.data.fetch import Patience, by_hand, fetch
+from core.data.fetch import Patience, fetch, manual_steps
 from core.pipeline.errors import DownloadError
 from tests.support.misbehaving_server import MisbehavingServer, serving
 
@@ -54,7 +54,7 @@ def reason(source: str, patience: Patience = IMPATIENT) -> str:
     return found.removeprefix(f"{source}: ")
 
 
-# Each way in which a server can fail, and what the user is told.
+# Each way in which a server can fail, and the error message.
 FAILURES = {
     "not_found": "answered 404 Not Found",
     "forbidden": "answered 403 Forbidden",
@@ -72,7 +72,7 @@ FAILURES = {
     "announce_too_much": r"too large: 1,000,000,000,000 bytes, where at most 85,736 can be right",
     "endless": r"too large: more than 85,736 bytes",
     "redirect_for_ever": "redirected too often",
-    "redirect_to_a_file": r"redirected to what is no http\(s\) address",
+    "redirect_to_a_file": r"redirected to an address that is not http\(s\)",
     "redirect_to_nonsense": "not a valid address",
 }
 
@@ -99,7 +99,7 @@ def test_a_server_that_serves_the_bytes_in_whatever_way_is_enough(
     assert server.asked_for[0] == f"/{way}/{NAME}.gz"
     printed = capsys.readouterr()
     assert printed.out == f"{NAME}: from {address}/\n"
-    assert printed.err == ""  # no progress bar where no terminal is
+    assert printed.err == ""  # no progress bar without a terminal
 
 
 def test_a_slow_server_is_waited_for_as_long_as_each_span_brings_enough(
@@ -111,7 +111,7 @@ def test_a_slow_server_is_waited_for_as_long_as_each_span_brings_enough(
     assert time.monotonic() - begun > 0.9  # seven pieces: longer than one span
 
 
-def test_a_refused_connection_and_an_unknown_host_are_told_apart(
+def test_a_refused_connection_and_an_unknown_host_are_distinguished(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def resolve(*_: object) -> None:  # as the system does, but without asking the network
@@ -197,7 +197,7 @@ WRONG_FILES = {
         gzip.compress(CONTENT + b"!"),
         "wrong bytes: more than 20,000 unpacked, expected 20,000",
     ),
-    "cut off": (PACKED[:-100], "a gzip file that is cut off"),
+    "truncated": (PACKED[:-100], "a truncated gzip file"),
     "damaged": (DAMAGED, "a damaged gzip file"),
     "not packed by gzip": (b"BZh9" + PACKED, "not a gzip file"),
     "empty": (b"", "not a gzip file"),
@@ -252,18 +252,18 @@ def test_the_same_bytes_packed_again_are_refused_where_only_the_packed_ones_are_
     (tmp_path / f"{NAME}.gz").write_bytes(again)
     (tmp_path / NAME).write_bytes(CONTENT)
     assert published_reason(str(tmp_path)).endswith(
-        "; packed again or damaged: only the file as published is known"
+        "; repacked or damaged: only the published file is accepted"
     )
     same_size = PACKED[:4] + b"\1\2\3\4" + PACKED[8:]  # another time in gzip's header
     (tmp_path / f"{NAME}.gz").write_bytes(same_size)
     assert published_reason(str(tmp_path)) == (
         f"{NAME}.gz: wrong bytes: SHA-256 {hashlib.sha256(same_size).hexdigest()}, expected "
-        f"{hashlib.sha256(PACKED).hexdigest()}; packed again or damaged: only the file as "
-        "published is known"
+        f"{hashlib.sha256(PACKED).hexdigest()}; repacked or damaged: only the published "
+        "file is accepted"
     )
 
 
-def test_a_folder_with_the_unpacked_file_alone_does_not_hold_the_packed_one(tmp_path: Path) -> None:
+def test_a_folder_with_only_the_unpacked_file_does_not_hold_the_packed_one(tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(CONTENT)
     assert published_reason(str(tmp_path)) == f"holds no {NAME}.gz"
 
@@ -276,9 +276,9 @@ def test_of_a_published_file_no_byte_too_many_is_received(server: MisbehavingSer
 
 
 def test_files_that_must_be_as_published_are_described_so() -> None:
-    assert by_hand({"some.tar.gz": "0" * 64}, ["folder"]).splitlines() == [
-        "get by other means what is listed here, and put it in folder;",
-        "as it was published, not packed again; SHA-256 of the packed file:",
+    assert manual_steps({"some.tar.gz": "0" * 64}, ["folder"]).splitlines() == [
+        "download these files manually into folder,",
+        "exactly as published; SHA-256 of the packed file:",
         f"some.tar.gz  {'0' * 64}",
     ]
 
@@ -306,7 +306,7 @@ def test_a_folder_may_hold_the_file_unpacked(tmp_path: Path) -> None:
     assert fetch(NAME, SHA256, len(CONTENT), [str(tmp_path)]) == CONTENT
 
 
-def test_a_right_file_beside_a_wrong_one_is_found(tmp_path: Path) -> None:
+def test_a_right_file_next_to_a_wrong_one_is_found(tmp_path: Path) -> None:
     (tmp_path / f"{NAME}.gz").write_bytes(PACKED[:50])
     (tmp_path / NAME).write_bytes(CONTENT)
     assert fetch(NAME, SHA256, len(CONTENT), [str(tmp_path)]) == CONTENT
@@ -319,17 +319,17 @@ def test_a_folder_is_relative_to_the_working_directory(
     assert fetch(NAME, SHA256, len(CONTENT), ["good"]) == CONTENT
 
 
-def test_a_folder_that_is_missing_and_one_that_is_empty_are_told_apart(tmp_path: Path) -> None:
+def test_a_folder_that_is_missing_and_one_that_is_empty_are_distinguished(tmp_path: Path) -> None:
     assert reason(str(tmp_path / "nowhere")) == "no such folder"
     assert reason(str(tmp_path)) == f"holds neither {NAME}.gz nor {NAME}"
 
 
-def test_a_file_that_can_not_be_read_is_said_to_be_there(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_said_to_be_there(tmp_path: Path) -> None:
     (tmp_path / f"{NAME}.gz").mkdir()
-    assert reason(str(tmp_path)) == f"{NAME}.gz can not be read: is a directory"
+    assert reason(str(tmp_path)) == f"{NAME}.gz cannot be read: is a directory"
 
 
-def test_when_all_sources_fail_each_is_listed_and_the_way_out_is_shown(
+def test_when_all_sources_fail_each_is_listed_with_the_manual_steps(
     server: MisbehavingServer, tmp_path: Path
 ) -> None:
     address = server.address("forbidden")
@@ -341,18 +341,17 @@ def test_when_all_sources_fail_each_is_listed_and_the_way_out_is_shown(
             f"  expected: 20,000 bytes, SHA-256 {SHA256}",
             f"  found:    {address}: answered 403 Forbidden",
             f"            {tmp_path}: holds neither {NAME}.gz nor {NAME}",
-            f"  next:     get by other means what is listed here, and put it in {tmp_path};",
-            "            as NAME.gz, whoever packed it, or unpacked as NAME;"
-            " SHA-256 of the unpacked bytes:",
+            f"  next:     download these files manually into {tmp_path},",
+            "            packed as NAME.gz or unpacked as NAME; SHA-256 of the unpacked bytes:",
             f"            {NAME}  {SHA256}",
         ]
     )
 
 
-def test_without_a_folder_among_the_sources_the_way_out_says_where_to_name_one(
+def test_without_a_folder_among_the_sources_the_manual_steps_say_where_to_name_one(
     server: MisbehavingServer,
 ) -> None:
-    with pytest.raises(DownloadError, match=r"put it in a folder that dataset\.mirrors in params"):
+    with pytest.raises(DownloadError, match=r"into a folder that dataset\.mirrors in params"):
         fetch(NAME, SHA256, len(CONTENT), [server.address("forbidden")])
 
 
@@ -370,7 +369,7 @@ def test_a_download_draws_a_progress_bar_on_a_terminal_and_a_folder_none(
     fetch(NAME, SHA256, len(CONTENT), [server.address("steady")])
     assert f"{NAME}.gz: " in terminal.getvalue()
     assert "/20.0k [" in terminal.getvalue()  # the length that the server announced
-    assert terminal.getvalue().endswith("\r")  # it leaves nothing behind
+    assert terminal.getvalue().endswith("\r")  # it is erased
 
 
 def test_a_connection_that_was_given_up_is_closed(server: MisbehavingServer) -> None:

@@ -8,7 +8,7 @@ import pytest
 from core.data import idx
 from core.pipeline.errors import DataError
 
-# A 2×3 array of bytes, written by hand after the description of the format.
+# A 2×3 array of bytes, written by hand from the description of the format.
 BYTES = b"\0\0\x08\x02" + b"\0\0\0\x02" + b"\0\0\0\x03" + b"\x00\x01\x02\x03\xfe\xff"
 
 
@@ -51,8 +51,8 @@ def test_each_type_of_number_is_read_most_significant_byte_first(
         (b"\x1f\x8b" + BYTES[2:], "is not an IDX file", "two zero bytes", "1f 8b 08 02"),
         (b"\0\0\x0a" + BYTES[3:], "is not an IDX file", "from 08 to 0e", "00 00 0a 02"),
         (BYTES[:11], "ends within its header", "12 bytes of header for 2 dim", "11 bytes in all"),
-        (BYTES[:-1], "is cut off", "18 bytes for uint8 (2, 3)", "17 bytes"),
-        (BYTES[:12], "is cut off", "18 bytes for uint8 (2, 3)", "12 bytes"),
+        (BYTES[:-1], "is truncated", "18 bytes for uint8 (2, 3)", "17 bytes"),
+        (BYTES[:12], "is truncated", "18 bytes for uint8 (2, 3)", "12 bytes"),
         (BYTES + b"\0", "is too long", "18 bytes for uint8 (2, 3)", "19 bytes"),
     ],
 )
@@ -79,5 +79,5 @@ def test_dimensions_too_large_for_any_machine_are_compared_and_not_reserved() ->
     with pytest.raises(DataError, match=r"found: +uint8 \(4294967295, 4294967295, 4294967295\)"):
         parse(content)
     huge = (2**32 - 1,) * 3
-    with pytest.raises(DataError, match="a-file is cut off"):
+    with pytest.raises(DataError, match="a-file is truncated"):
         parse(content, "uint8", huge)

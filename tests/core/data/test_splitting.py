@@ -1,4 +1,4 @@
-"""How the training images are dealt out."""
+"""How the training images are split."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def test_a_fifth_of_the_images_validates_and_the_others_train() -> None:
     assert sorted([*train, *val]) == list(range(1000))
 
 
-def test_the_same_seed_deals_the_same_and_another_seed_deals_otherwise() -> None:
+def test_the_same_seed_gives_the_same_split_and_another_seed_another() -> None:
     first = split(LABELS, seed=1, val_fraction=0.2)
     again = split(LABELS, seed=1, val_fraction=0.2)
     other = split(LABELS, seed=2, val_fraction=0.2)
@@ -60,7 +60,7 @@ def test_a_subset_trains_and_the_validation_images_stay_the_same() -> None:
 
 
 @pytest.mark.parametrize(("val_fraction", "val", "train"), [(0.0004, 0, 1000), (0.9996, 1000, 0)])
-def test_a_side_without_images_is_refused_with_the_numbers(
+def test_train_or_val_without_images_is_refused_with_the_numbers(
     val_fraction: float, val: int, train: int
 ) -> None:
     with pytest.raises(ParamsError) as caught:
@@ -95,12 +95,12 @@ def test_every_split_is_disjoint_covering_and_in_range_or_refused(
     n = len(labels)
     wanted = round(n * val_fraction)
     possible = 0 < wanted < n and (train_size is None or train_size <= n - wanted)
-    wishes = {"val_fraction": val_fraction, "stratify": stratify, "train_size": train_size}
+    arguments = {"val_fraction": val_fraction, "stratify": stratify, "train_size": train_size}
     if not possible:
         with pytest.raises(ParamsError):
-            split(labels, seed=seed, **wishes)  # type: ignore[arg-type]
+            split(labels, seed=seed, **arguments)  # type: ignore[arg-type]
         return
-    train, val = split(labels, seed=seed, **wishes)  # type: ignore[arg-type]
+    train, val = split(labels, seed=seed, **arguments)  # type: ignore[arg-type]
     assert len(val) == wanted
     assert len(train) == (train_size or n - wanted)
     assert not set(train) & set(val)

@@ -19,11 +19,11 @@ def test_details_stand_below_each_other_in_a_fixed_order() -> None:
 
 
 def test_the_lines_of_a_long_detail_stay_below_each_other() -> None:
-    assert str(PipelineError("two problems", found="first\nsecond", todo="mend both")) == (
+    assert str(PipelineError("two problems", found="first\nsecond", todo="fix both")) == (
         "two problems\n"
         "  found:    first\n"
         "            second\n"
-        "  next:     mend both"
+        "  next:     fix both"
     )  # fmt: skip
 
 

@@ -102,7 +102,7 @@ def test_a_new_file_has_the_permissions_that_the_user_wants(
 
 
 @pytest.mark.usefixtures("full_disk")
-def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_with_the_name_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     path.write_text("old")
 
@@ -114,7 +114,7 @@ def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path: Path) -> None:
     assert names_in(tmp_path) == ["model.pt"]
 
 
-def test_a_folder_in_its_place_is_told_with_its_name(tmp_path: Path) -> None:
+def test_a_folder_in_its_place_is_reported_with_its_name(tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     path.mkdir()
 
@@ -126,7 +126,7 @@ def test_a_folder_in_its_place_is_told_with_its_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write to every folder")
-def test_a_folder_that_may_not_be_written_to_is_told_with_the_name_of_the_file(
+def test_a_folder_that_may_not_be_written_to_is_reported_with_the_name_of_the_file(
     tmp_path: Path,
 ) -> None:
     tmp_path.chmod(0o555)
@@ -252,7 +252,7 @@ def test_what_a_living_writer_has_written_so_far_is_left_to_him(tmp_path: Path) 
 
     assert partial.read_text() == "half of "
     assert path.read_text() == "of the quick one"
-    (tmp_path / "go on").touch()
+    (tmp_path / "continue").touch()
     writer.join(timeout=60)
     assert path.read_text() == "half of the slow one"
     assert writer.exitcode == 0
@@ -263,6 +263,6 @@ def write_slowly(path: Path) -> None:
         file.write(b"half of ")
         file.flush()
         (path.parent / "half").touch()
-        while not (path.parent / "go on").exists():
+        while not (path.parent / "continue").exists():
             time.sleep(0.01)
         file.write(b"the slow one")

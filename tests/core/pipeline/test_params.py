@@ -29,7 +29,7 @@ from tests.support.project import ROOT, Project
 COMMITTED = ROOT / "params.yaml"
 Values = dict[str, Any]
 
-# The number of each line is asserted below. What params.yaml has beside this is
+# The number of each line is asserted below. What else params.yaml has is
 # added by `completed`, so that a new parameter changes none of these numbers.
 VALID = """\
 numerics: fast
@@ -310,7 +310,7 @@ NO_NAME = "a key must be a name; put it in quotes if it is one"
         ("optimizer: sgd", "optimizer: adamw", "train.nesterov", 29, 3,
          "expected false without sgd and a momentum above 0, found true with adamw and 0.9"),
         ("crop: 0", "crop: 3", "train.augment.crop", 37, 5,
-         "expected 0 beside a shift, found 3; both move the image"),
+         "expected 0 with a shift, found 3; both move the image"),
         ("batch_size: 100", "batch_size: 3", "train.shards", 33, 3,
          "expected at most train.batch_size = 3, found 4"),
         ("keep: last", "keep: lst", "train.keep", 40, 3,
@@ -339,7 +339,7 @@ NO_NAME = "a key must be a name; put it in quotes if it is one"
          "a merge key; write its keys out"),
     ],
 )  # fmt: skip
-def test_a_wrong_knob_is_named_with_its_place_what_was_expected_and_what_was_found(
+def test_a_wrong_parameter_is_named_with_its_position_what_was_expected_and_what_was_found(
     check: Check, old: str, new: str, name: str, line: int, column: int, problem: str
 ) -> None:
     with pytest.raises(ParamsError) as caught:
@@ -348,11 +348,11 @@ def test_a_wrong_knob_is_named_with_its_place_what_was_expected_and_what_was_fou
     assert str(caught.value) == (
         "params.yaml has a problem\n"
         f"  found:    {name} (line {line}, column {column}): {problem}\n"
-        "  next:     mend params.yaml; each knob is explained there"
+        "  next:     fix params.yaml; each parameter is explained there"
     )
 
 
-def test_a_missing_knob_is_named_with_the_place_of_its_section(check: Check) -> None:
+def test_a_missing_parameter_is_named_with_the_position_of_its_section(check: Check) -> None:
     content = changed("  lr: 0.1\n", "").replace("numerics: fast\n", "")
 
     with pytest.raises(ParamsError) as caught:
@@ -381,17 +381,17 @@ def test_all_problems_are_reported_at_once(check: Check) -> None:
     ]
 
 
-def test_of_a_thousand_problems_the_first_are_told_and_none_at_length(check: Check) -> None:
+def test_of_a_thousand_problems_the_first_are_reported_and_none_at_length(check: Check) -> None:
     content = f"{'k' * 1000}: 1\n" + "".join(f"key{number}: 1\n" for number in range(999))
     count = 1000 + len(params.schemas())  # all sections are missing
 
     with pytest.raises(ParamsError, match=f"has {count:,} problems") as caught:
         check(content)
 
-    told = caught.value.details["found"].split("\n")
-    assert told[-1] == f"and {count - 20:,} more"
-    assert len(told) == 21
-    assert max(map(len, told)) < 500
+    reported = caught.value.details["found"].split("\n")
+    assert reported[-1] == f"and {count - 20:,} more"
+    assert len(reported) == 21
+    assert max(map(len, reported)) < 500
 
 
 def test_a_gpu_is_refused_with_portable_numerics(check: Check) -> None:
@@ -404,7 +404,7 @@ def test_a_gpu_is_refused_with_portable_numerics(check: Check) -> None:
 
 
 def test_several_threads_are_accepted_with_both_numerics(check: Check) -> None:
-    # With portable numerics they compute shards side by side, which changes no bit.
+    # With portable numerics they compute shards in parallel, which changes no bit.
     content = changed("threads: null", "threads: 4")
 
     assert check(content).section(TrainParams).threads == 4
@@ -415,7 +415,7 @@ def test_several_threads_are_accepted_with_both_numerics(check: Check) -> None:
     ("content", "found"),
     [("", "nothing"), ("# only a comment\n", "nothing"), ("- a\n- b\n", "a list"), ("hi", "hi")],
 )
-def test_a_file_without_sections_is_told_which_to_have(
+def test_a_file_without_sections_is_refused_with_those_expected(
     check: Check, content: str, found: str
 ) -> None:
     with pytest.raises(ParamsError) as caught:
@@ -438,7 +438,7 @@ def test_a_file_without_sections_is_told_which_to_have(
         (VALID.encode("utf-16"), "text in UTF-8", "byte 0xff", "line 1"),
     ],
 )
-def test_text_that_is_not_yaml_is_refused_with_its_place(
+def test_text_that_is_not_yaml_is_refused_with_its_position(
     check: Check, content: str | bytes, what: str, found: str, where: str
 ) -> None:
     with pytest.raises(ParamsError, match=rf"params\.yaml is not {what}\n  found: .*{found}") as e:
@@ -507,7 +507,7 @@ def test_a_file_of_ten_megabytes_is_refused_unparsed(check: Check) -> None:
     assert caught.value.details["found"] == f"{10_000_000 + len(WHOLE):,} bytes"
 
 
-def test_a_missing_file_is_told_with_the_folder(
+def test_a_missing_file_is_reported_with_the_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -522,13 +522,13 @@ def test_a_missing_file_is_told_with_the_folder(
     )
 
 
-def test_a_folder_in_its_place_is_told(tmp_path: Path) -> None:
+def test_a_folder_in_its_place_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match=r"cannot be read\n  found:    Is a directory"):
         params.check(tmp_path)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
-def test_a_file_that_may_not_be_read_is_told(check: Check) -> None:
+def test_a_file_that_may_not_be_read_is_reported(check: Check) -> None:
     check(VALID)
     Path("params.yaml").chmod(0)
 
@@ -616,7 +616,7 @@ def test_a_section_is_added_by_a_file_in_any_room_and_its_lines_in_params_yaml(
     assert "'planted': {'count': 3}" in bare.must(*show)
 
 
-# Each example writes the same file anew.
+# Each example rewrites the same file.
 writes = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 SNIPPETS = [

@@ -1,4 +1,4 @@
-"""A stage ends as its user expects: with a status, and a few lines that say what to do."""
+"""A stage ends with an exit status, and a few lines that say what to do."""
 
 import os
 import shutil
@@ -248,7 +248,7 @@ def test_a_reader_that_leaves_is_no_error_to_show(project: Path, lines: int) -> 
     assert (stage.returncode, shown) == (141, "")
 
 
-def test_a_full_disk_is_told_in_two_lines_and_leaves_nothing(project: Path) -> None:
+def test_a_full_disk_is_reported_in_two_lines_and_leaves_nothing(project: Path) -> None:
     body = (
         "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "    files.write_bytes(Path('models/model.pt'), bytes(2000))"
@@ -265,7 +265,7 @@ def test_a_full_disk_is_told_in_two_lines_and_leaves_nothing(project: Path) -> N
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no full device")
-def test_output_that_can_not_be_written_is_told_in_two_lines(project: Path) -> None:
+def test_output_that_cannot_be_written_is_reported_in_two_lines(project: Path) -> None:
     (project / "stages" / "trial.py").write_text(STAGE.format(body="print('result')"))
 
     with Path("/dev/full").open("w") as full:
@@ -282,7 +282,7 @@ def test_output_that_can_not_be_written_is_told_in_two_lines(project: Path) -> N
     )  # fmt: skip
 
 
-def test_a_file_where_a_folder_should_be_is_told_in_one_line(project: Path) -> None:
+def test_a_file_where_a_folder_should_be_is_reported_in_one_line(project: Path) -> None:
     (project / "models").touch()
 
     failed = run_stage(project, "files.write_text(Path('models/model.pt'), 'new')")
@@ -291,7 +291,7 @@ def test_a_file_where_a_folder_should_be_is_told_in_one_line(project: Path) -> N
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write to every folder")
-def test_a_missing_permission_is_told_in_two_lines(project: Path) -> None:
+def test_a_missing_permission_is_reported_in_two_lines(project: Path) -> None:
     (project / "models").mkdir(mode=0o555)
 
     failed = run_stage(project, "files.write_text(Path('models/model.pt'), 'new')")
@@ -299,7 +299,7 @@ def test_a_missing_permission_is_told_in_two_lines(project: Path) -> None:
     assert failed.returncode == 1
     assert failed.stderr == (
         "error: models/model.pt: Permission denied\n"
-        "  next:     mend the permissions there and run it again\n"
+        "  next:     fix the permissions there and run it again\n"
     )
 
 
@@ -314,7 +314,9 @@ def test_a_missing_permission_is_told_in_two_lines(project: Path) -> None:
         ("import torch; torch.empty(2**62, 784)", ""),
     ],
 )
-def test_too_little_memory_is_told_with_what_to_lower(project: Path, body: str, found: str) -> None:
+def test_too_little_memory_is_reported_with_what_to_lower(
+    project: Path, body: str, found: str
+) -> None:
     failed = run_stage(project, body)
 
     assert (failed.returncode, failed.stdout) == (1, "")
@@ -356,7 +358,7 @@ def test_closed_output_is_no_error(project: Path, closing: str) -> None:
     assert (project / "done").exists()
 
 
-def test_what_the_locale_can_not_print_becomes_a_question_mark(project: Path) -> None:
+def test_what_the_locale_cannot_print_becomes_a_question_mark(project: Path) -> None:
     (project / "stages" / "trial.py").write_text(
         STAGE.format(body="print('0.9 ± 0.1')"), encoding="utf-8"
     )

@@ -1,4 +1,4 @@
-"""A stage ends with the DVC that started it, and never runs beside another of its folder."""
+"""A stage ends with the DVC that started it, and waits for others in its folder."""
 
 import os
 import signal
@@ -50,7 +50,7 @@ def test_a_stage_waits_for_the_one_that_runs_in_its_folder_and_says_so(project: 
     assert line(second, of="stderr") == (
         f"waiting for stages.trial (process {first.pid}), which runs in this folder\n"
     )
-    third = start(project, 0, "tools.trial")  # what is no stage does not wait
+    third = start(project, 0, "tools.trial")  # a tool does not wait
     assert third.communicate(timeout=60) == ("started\n", "")
     assert second.poll() is None
 
@@ -73,7 +73,7 @@ def test_a_stage_does_not_wait_for_those_of_other_folders(project: Path, tmp_pat
     first.communicate()
 
 
-def test_a_stage_runs_by_hand_where_dvc_was_never_run(project: Path) -> None:
+def test_a_stage_runs_directly_where_dvc_was_never_run(project: Path) -> None:
     (project / ".dvc/tmp").rmdir()
 
     assert start(project, 0).communicate(timeout=60) == ("started\n", "")
@@ -83,7 +83,7 @@ def test_a_stage_runs_by_hand_where_dvc_was_never_run(project: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_stage_ends_soon_after_its_dvc_does(project: Path, number: signal.Signals) -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", f"import subprocess; subprocess.run({TRIAL!r})"],  # in DVC's place
+        [sys.executable, "-c", f"import subprocess; subprocess.run({TRIAL!r})"],  # instead of DVC
         cwd=project,
         env=environment(SECONDS="60", DVC_STAGE="trial"),
         stdout=subprocess.PIPE,
@@ -116,7 +116,7 @@ def test_a_stage_whose_dvc_has_ended_before_it_began_does_nothing(project: Path)
     )  # fmt: skip
 
 
-def test_a_dvc_that_ends_while_its_stage_begins_is_told_likewise(
+def test_a_dvc_that_ends_while_its_stage_begins_is_reported_likewise(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])

@@ -1,4 +1,4 @@
-"""Calibration and coverage are what scikit-learn, or a pencil, makes of the same numbers."""
+"""Calibration and coverage, against scikit-learn and by hand."""
 
 import numpy as np
 import pytest
@@ -65,7 +65,7 @@ def test_the_brier_score_goes_from_0_to_2(label: int, score: float) -> None:
     assert calibration.brier_score(np.array([label]), certain) == score
 
 
-def test_the_least_certain_are_handed_over_first() -> None:
+def test_the_least_certain_are_rejected_first() -> None:
     assert calibration.least_certain(PROBABILITIES, count=9) == [4, 0, 1, 2, 3]  # 1 before 2: equal
     assert calibration.coverage(LABELS, PROBABILITIES, [0.0, 0.2, 0.6]) == [
         Coverage(0.0, 5, 3 / 5),

@@ -1,4 +1,4 @@
-"""The charts of the report show its numbers, and depend on nothing but them."""
+"""The charts of the report show its numbers, and depend on nothing else."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Pixels are where they should be, and nothing but pixels is in the file."""
+"""Pixels are where they should be, and the file holds nothing else."""
 
 import io
 
@@ -97,7 +97,7 @@ def test_a_notice_shows_its_text_and_no_images() -> None:
 
 
 def test_images_that_are_neither_greyscale_nor_rgb_are_refused() -> None:
-    with pytest.raises(DataError, match=r"(?s)can not be drawn.*found: +2 channels"):
+    with pytest.raises(DataError, match=r"(?s)cannot be drawn.*found: +2 channels"):
         image_grids.grid(np.zeros((1, 4, 4, 2), np.uint8), ["x"], columns=1)
 
 
@@ -105,7 +105,7 @@ def test_weights_of_greyscale_images_are_blue_for_a_class_and_orange_against_it(
     weight = np.array([[0.5, -1.0], [0.0, 0.25]], dtype=np.float32)
     drawn = image_grids.templates(weight, (1, 2, 1))
     assert drawn.shape == (2, 1, 2, 3)
-    assert drawn[0, 0, 1].tolist() == list(image_grids.AGAINST)  # the largest on either side
+    assert drawn[0, 0, 1].tolist() == list(image_grids.AGAINST)  # the largest absolute weight
     assert drawn[1, 0, 0].tolist() == [255, 255, 255]
     assert drawn[0, 0, 0].tolist() == [142, 166, 236]  # half of the way to blue
     assert drawn[1, 0, 1].tolist() == [198, 211, 245]  # a quarter of it, on the same scale

@@ -1,4 +1,4 @@
-"""The sheets hold the images that they say they hold, and never take more room than there is."""
+"""The sheets hold the images that they list, and never exceed their space."""
 
 import base64
 import io
@@ -106,7 +106,7 @@ def test_a_hundred_classes_of_colour_images_fit() -> None:
     assert len(set(drawn(rows))) == len(drawn(rows)) > 300
 
 
-def test_an_image_is_told_with_its_likeliest_classes_and_always_its_label() -> None:
+def test_an_image_is_shown_with_its_likeliest_classes_and_always_its_label() -> None:
     probabilities = np.array([[0.3, 0.25, 0.2, 0.1, 0.08, 0.04, 0.03]], dtype=np.float32)
     names = list("abcdefg")
     images = np.full((1, 2, 2, 1), 7, dtype=np.uint8)

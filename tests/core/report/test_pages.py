@@ -1,4 +1,4 @@
-"""What a template is given stands on the page as text, and nothing is left out."""
+"""Facts appear in the page as escaped text, and a missing one is an error."""
 
 import jinja2
 import pytest
@@ -32,7 +32,7 @@ def test_a_share_is_written_in_percent(share: float, decimals: int, text: str) -
     assert pages.percent(share, decimals) == text
 
 
-def test_json_in_a_page_can_not_end_its_script() -> None:
+def test_json_in_a_page_cannot_end_its_script() -> None:
     written = pages.render(
         "<script>{{ facts | tojson }}</script>", facts={"b": "</script>", "a": 1}
     )

@@ -1,4 +1,4 @@
-"""The statistics are those that other programs compute, and keep what they promise."""
+"""The statistics equal those of other programs, and keep their error rate."""
 
 import math
 
@@ -96,7 +96,7 @@ def test_the_adjusted_values_are_holms_own() -> None:
     assert holm([]) == []
 
 
-def test_of_seeds_alone_the_recipes_differ_as_a_t_test_over_seeds_says() -> None:
+def test_over_only_the_seeds_the_recipes_differ_as_a_t_test_over_seeds_says() -> None:
     by_seed = np.array([1, 0, 1, 1, 0, 1], dtype=np.int8)
     found = over_seeds(np.repeat(by_seed[:, np.newaxis], 50, axis=1))
     expected = stats.ttest_1samp(by_seed, 0)
@@ -104,7 +104,7 @@ def test_of_seeds_alone_the_recipes_differ_as_a_t_test_over_seeds_says() -> None
     assert found == pytest.approx((4 / 6, interval.low, interval.high, expected.pvalue))
 
 
-def test_of_images_alone_the_recipes_differ_as_a_t_test_over_images_says() -> None:
+def test_over_only_the_images_the_recipes_differ_as_a_t_test_over_images_says() -> None:
     by_image = np.random.default_rng(0).integers(-1, 2, 300).astype(np.int8)
     found = over_seeds(np.repeat(by_image[np.newaxis], 4, axis=0))
     expected = stats.ttest_1samp(by_image, 0)
@@ -119,8 +119,8 @@ def test_recipes_that_decide_alike_do_not_differ() -> None:
 
 
 def test_seeds_and_images_that_both_vary_are_rarely_called_a_difference() -> None:
-    # No difference in truth: each seed and each image has an inclination of
-    # its own. Of 1,000 trials at most 5 % may be called one, and a few more by
+    # No difference in truth: each seed and each image has a bias of its
+    # own. Of 1,000 trials at most 5 % may be called one, and a few more by
     # chance: 5 % + 2.33 standard errors.
     generator = np.random.default_rng(1)
     called = 0

@@ -69,11 +69,11 @@ def test_the_same_predictions_differ_by_nothing() -> None:
 
 @pytest.mark.parametrize("seeds", [2, 3, 5])
 @pytest.mark.parametrize("luck", [0.0, 0.1, 0.3])
-def test_equal_recipes_are_told_apart_in_at_most_one_case_of_twenty(
+def test_equal_recipes_are_distinguished_in_at_most_one_case_of_twenty(
     seeds: int, luck: float
 ) -> None:
-    # Both the images and the seeds of each trial are drawn anew, and a recipe
-    # has luck of its own with a seed.
+    # Both the images and the seeds of each trial are drawn again, and each
+    # recipe has its own luck with a seed.
     generator = np.random.default_rng(seeds)
     trials, alarms = 1000, 0
     for _ in range(trials):

@@ -1,4 +1,4 @@
-"""What augmentation does to tiny images, worked out by hand and by NumPy."""
+"""Augmentation of tiny images, against results by hand and by NumPy."""
 
 import numpy as np
 import pytest
@@ -8,14 +8,14 @@ from torch import Tensor
 from core.training import augmentation
 from core.training.augmentation import Draws
 from core.training.train_params import AugmentParams
-from tests.support import knobs
+from tests.support import sections
 
 CPU = torch.device("cpu")
-OFF = knobs.TRAIN.augment
+OFF = sections.TRAIN.augment
 
 
 def switched(**on: object) -> AugmentParams:
-    return knobs.changed(OFF, **on)
+    return sections.changed(OFF, **on)
 
 
 def image(*rows: list[int]) -> Tensor:
@@ -105,7 +105,7 @@ def test_every_offset_is_equally_likely_and_half_of_the_images_are_mirrored() ->
     assert int(draws.mirrored.sum()) == pytest.approx(5000, abs=200)
 
 
-def test_what_is_drawn_depends_on_the_seed_alone() -> None:
+def test_what_is_drawn_depends_only_on_the_seed() -> None:
     settings = switched(crop=3, flip=True)
     first, again, other = (
         augmentation.draw(50, settings, torch.Generator().manual_seed(seed), CPU)

@@ -1,4 +1,4 @@
-"""A training that is killed goes on to the same bits, and only from a checkpoint of its own."""
+"""A training that is killed resumes to the same bits, and only from a checkpoint of its own."""
 
 import os
 import random
@@ -76,7 +76,7 @@ def flip_a_bit(path: Path) -> None:
 
 SPOILED: dict[str, Callable[[Path], Any]] = {
     "empty": lambda path: path.write_bytes(b""),
-    "cut off": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-1]),
     "half": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
     "a flipped bit": flip_a_bit,
     "a pickle": lambda path: torch.save(
@@ -136,7 +136,7 @@ def test_a_failed_save_leaves_the_one_before(path: Path, monkeypatch: pytest.Mon
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_the_identity_tells_settings_and_contents_of_files_apart(tmp_path: Path) -> None:
+def test_the_identity_distinguishes_settings_and_contents_of_files(tmp_path: Path) -> None:
     one, other = tmp_path / "one.npy", tmp_path / "other.npy"
     one.write_bytes(b"1")
     other.write_bytes(b"2")
@@ -184,7 +184,7 @@ class Trained(dict[str, bytes]):
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A tiny project whose data lie ready and whose trainings are easily killed."""
+    """A tiny project with its data in place and trainings that are easy to kill."""
     project = make_tiny(copy_project(tmp_path_factory.mktemp("project")))
     for old, new in CHANGES:
         project.replace("params.yaml", old, new)
@@ -199,7 +199,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 def uninterrupted(project: Project) -> Trained:
     """What a training writes that nobody kills."""
     printed = project.must("python", "-m", "stages.train")
-    assert "going on" not in printed
+    assert "resuming" not in printed
     assert not (project.folder / CHECKPOINT).exists()
     rows = project.read("metrics/history.csv").splitlines()
     assert len(rows) > 1 + 2, "it should last for some epochs"
@@ -250,7 +250,7 @@ def kill_after(project: Project, steps: int, *command: str) -> int:
 
 
 @pytest.mark.slow
-def test_killed_at_any_moments_it_goes_on_to_the_same_bytes(
+def test_killed_at_any_moments_it_resumes_to_the_same_bytes(
     project: Project, uninterrupted: Trained
 ) -> None:
     chance = random.Random(7)  # noqa: S311
@@ -264,18 +264,18 @@ def test_killed_at_any_moments_it_goes_on_to_the_same_bytes(
 
     printed = project.must("python", "-m", "stages.train")
 
-    assert f"going on in epoch {saved // STEPS + 1} after {saved % STEPS} steps\n" in printed
+    assert f"resuming epoch {saved // STEPS + 1} after {saved % STEPS} steps\n" in printed
     assert Trained(project) == uninterrupted
     assert not (project.folder / CHECKPOINT).exists()
     rows = [line.split()[0] for line in printed.splitlines() if re.match(" +[0-9]", line)]
     assert rows == [str(epoch) for epoch in range(len(rows))]  # all of the history is shown
 
 
-def from_the_beginning(project: Project, told: str) -> None:
-    """Train again; it has to say why it does not go on, and leave no checkpoint."""
+def from_the_beginning(project: Project, reason: str) -> None:
+    """Train again; it must say why it does not resume, and leave no checkpoint."""
     printed = project.must("python", "-m", "stages.train")
-    assert told in printed
-    assert "going on" not in printed
+    assert reason in printed
+    assert "resuming" not in printed
     assert not (project.folder / CHECKPOINT).exists()
 
 
@@ -320,16 +320,14 @@ def test_a_damaged_checkpoint_is_not_used(project: Project, uninterrupted: Train
 
 
 @pytest.mark.slow
-def test_a_killed_rebuild_goes_on_with_the_next_and_dvc_never_sees_the_checkpoint(
+def test_a_killed_rebuild_is_resumed_by_the_next_and_dvc_never_sees_the_checkpoint(
     project: Project, uninterrupted: Trained
 ) -> None:
     saved = kill_after(project, 20, "dvc", "repro", "train")
 
     printed = project.must("dvc", "repro", "train")
 
-    epoch, steps = re.findall(r"^going on in epoch (\d) after (\d+) steps$", printed, re.MULTILINE)[
-        0
-    ]
+    epoch, steps = re.findall(r"^resuming epoch (\d) after (\d+) steps$", printed, re.MULTILINE)[0]
     assert STEPS * (int(epoch) - 1) + int(steps) == saved
     assert Trained(project) == uninterrupted
     assert not (project.folder / CHECKPOINT).exists()

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from core.training import architectures, evaluation
 from core.training.parallel.workers import Workers
-from tests.support import knobs
+from tests.support import sections
 
 CLASSES = 5
 IMAGES = 2 * evaluation.BATCH_SIZE + 345  # all but the last are whole batches
@@ -29,7 +29,7 @@ def labels() -> Tensor:
 
 @pytest.fixture
 def model() -> nn.Module:
-    return architectures.build(knobs.model("logistic_regression"), (4, 3, 1), CLASSES, seed=2)
+    return architectures.build(sections.model("logistic_regression"), (4, 3, 1), CLASSES, seed=2)
 
 
 def expected_probabilities(model: nn.Module, images: Tensor) -> np.ndarray:
@@ -97,10 +97,10 @@ def test_the_same_measurement_twice_is_the_same_to_the_last_bit(
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
-def test_measured_side_by_side_the_digits_are_the_same(
+def test_measured_in_parallel_the_digits_are_the_same(
     images: Tensor, labels: Tensor, count: int
 ) -> None:
-    settings = knobs.model("cnn", cnn={"channels": [[4], [8]], "dropout": 0.5})
+    settings = sections.model("cnn", cnn={"channels": [[4], [8]], "dropout": 0.5})
     cnn = architectures.build(settings, (4, 3, 1), CLASSES, seed=2).train()
     indices = torch.arange(IMAGES)
     workers = Workers(count)
@@ -115,7 +115,7 @@ def test_measured_side_by_side_the_digits_are_the_same(
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_an_error_side_by_side_leaves_the_mode_as_before(images: Tensor, count: int) -> None:
+def test_an_error_in_parallel_leaves_the_mode_as_before(images: Tensor, count: int) -> None:
     model = Moody().train()
 
     with pytest.raises(ArithmeticError, match="too bright"):

@@ -1,4 +1,4 @@
-"""Our layers, against NumPy and against PyTorch's own."""
+"""The layers, against NumPy and against PyTorch's own."""
 
 import copy
 import math
@@ -91,7 +91,7 @@ def test_normalizing_leaves_the_images_as_they_were() -> None:
     assert torch.equal(images, before)
 
 
-def test_channels_first_is_a_view_with_channels_beside_each_other_in_memory() -> None:
+def test_channels_first_is_a_view_with_contiguous_channels_in_memory() -> None:
     images = torch.arange(2 * 4 * 5 * 3).reshape(2, 4, 5, 3).float()
 
     turned = ChannelsFirst()(images)

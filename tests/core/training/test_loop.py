@@ -1,4 +1,4 @@
-"""The training loop, against sums done by hand and by torch.optim, and stopped anywhere."""
+"""The training loop, against torch.optim and by hand, and interrupted anywhere."""
 
 import copy
 import math
@@ -13,11 +13,11 @@ from core.training import architectures, augmentation, loop, optimizers
 from core.training.loop import HistoryRow, Step, Training
 from core.training.model_params import ModelParams
 from core.training.parallel.sharding import Shards
-from core.training.parallel.workers import ALONE, Workers
+from core.training.parallel.workers import ONE_WORKER, Workers
 from core.training.train_params import TrainParams
-from tests.support import knobs
+from tests.support import sections
 
-LOGISTIC_REGRESSION = knobs.model("logistic_regression")
+LOGISTIC_REGRESSION = sections.model("logistic_regression")
 NOTHING_DRAWN = augmentation.Draws(None, None)
 
 
@@ -26,7 +26,7 @@ def planned(
 ) -> list[list[Step]]:
     """The steps of each epoch on images 50, 51, …"""
     generator = torch.Generator().manual_seed(seed)
-    train = knobs.train(batch_size=batch_size, epochs=epochs, **settings)
+    train = sections.train(batch_size=batch_size, epochs=epochs, **settings)
     indices = torch.arange(50, 50 + count)
     return [loop.plan_epoch(indices, epoch, train, generator) for epoch in range(1, epochs + 1)]
 
@@ -79,7 +79,7 @@ def steps_taken(
 ) -> list[Tensor]:
     """Take a step for each batch and return their losses."""
     steps = [Step(batch, NOTHING_DRAWN, settings.lr) for batch in batches]
-    shards = Shards(model, 1, seed=0, workers=ALONE)
+    shards = Shards(model, 1, seed=0, workers=ONE_WORKER)
     optimizer = optimizers.build(model, settings)
     return list(
         loop.take_steps(
@@ -98,7 +98,7 @@ def test_one_step_moves_each_weight_as_worked_out_by_hand(smoothing: float, slop
     for parameter in model.parameters():
         nn.init.zeros_(parameter)
     images = torch.tensor([255, 0], dtype=torch.uint8).reshape(1, 1, 2, 1)
-    settings = knobs.train(lr=0.1, label_smoothing=smoothing)
+    settings = sections.train(lr=0.1, label_smoothing=smoothing)
     losses = steps_taken(model, images, torch.tensor([0]), [torch.tensor([0])], settings)
     weight, bias = model.parameters()
     assert losses == [pytest.approx(math.log(2))]
@@ -120,8 +120,8 @@ def test_an_epoch_equals_torch_optim_sgd_to_the_last_bit(name: str, smoothing: f
     images = torch.randint(0, 256, (60, 8, 8, 1), generator=generator).byte()
     labels = torch.randint(0, 4, (60,), generator=generator)
     batches = list(torch.split(torch.randperm(60, generator=generator), 25))
-    settings = knobs.train(lr=0.05, momentum=0.9, nesterov=True, label_smoothing=smoothing)
-    architecture = knobs.model(
+    settings = sections.train(lr=0.05, momentum=0.9, nesterov=True, label_smoothing=smoothing)
+    architecture = sections.model(
         name,
         mlp={"hidden_sizes": [16], "dropout": 0.0},
         cnn={"channels": [[4], [8]]},
@@ -158,7 +158,7 @@ def test_a_step_sees_the_images_augmented_and_leaves_them_as_they_were() -> None
 
     images = torch.arange(12, dtype=torch.uint8).reshape(2, 2, 3, 1)
     before = images.clone()
-    settings = knobs.train(augment={"flip": True})
+    settings = sections.train(augment={"flip": True})
     step = Step(torch.tensor([1, 0]), augmentation.Draws(None, torch.tensor([True, False])), 0.1)
     model = Eye()
     list(
@@ -166,7 +166,7 @@ def test_a_step_sees_the_images_augmented_and_leaves_them_as_they_were() -> None
             [step],
             images,
             torch.tensor([0, 1]),
-            shards=Shards(model, 1, seed=0, workers=ALONE),
+            shards=Shards(model, 1, seed=0, workers=ONE_WORKER),
             optimizer=optimizers.build(model, settings),
             settings=settings,
         )
@@ -177,11 +177,11 @@ def test_a_step_sees_the_images_augmented_and_leaves_them_as_they_were() -> None
 
 
 class StoppedError(Exception):
-    """Raised in place of a kill."""
+    """Raised instead of a kill."""
 
 
 class Memory:
-    """A checkpoint that is always due, and stops the training after some savings."""
+    """A checkpoint that is always due, and stops the training after some saves."""
 
     def __init__(self, stop_after: int | None = None) -> None:
         self.stop_after = stop_after
@@ -209,7 +209,7 @@ class Fitted:
         settings: TrainParams,
         architecture: ModelParams = LOGISTIC_REGRESSION,
         checkpoint: Memory | None = None,
-        workers: Workers = ALONE,
+        workers: Workers = ONE_WORKER,
     ) -> None:
         generator = torch.Generator().manual_seed(5)
         images = torch.randint(0, 256, (100, 6, 5, 1), dtype=torch.uint8, generator=generator)
@@ -234,7 +234,7 @@ class Fitted:
         return steps
 
 
-SETTINGS = knobs.train(seed=1, lr=0.5, epochs=4, batch_size=25)
+SETTINGS = sections.train(seed=1, lr=0.5, epochs=4, batch_size=25)
 
 
 def test_a_fit_reports_epoch_0_before_training_and_every_epoch_after() -> None:
@@ -249,11 +249,11 @@ def test_a_fit_reports_epoch_0_before_training_and_every_epoch_after() -> None:
 
 
 def test_keep_best_returns_the_weights_of_the_lowest_validation_loss() -> None:
-    fitted = Fitted(knobs.changed(SETTINGS, keep="best"))
+    fitted = Fitted(sections.changed(SETTINGS, keep="best"))
     best = min(fitted.rows, key=lambda row: row.val_loss)
-    assert best.epoch < 4, "these labels can not be learned: validation must get worse"
-    shorter = knobs.changed(SETTINGS, epochs=max(best.epoch, 1))
-    untrained = Fitted(knobs.changed(SETTINGS, lr=1e-30, epochs=1)).kept
+    assert best.epoch < 4, "these labels cannot be learned: validation must get worse"
+    shorter = sections.changed(SETTINGS, epochs=max(best.epoch, 1))
+    untrained = Fitted(sections.changed(SETTINGS, lr=1e-30, epochs=1)).kept
     expected = Fitted(shorter).kept if best.epoch > 0 else untrained
     for name, value in fitted.kept.items():
         assert torch.equal(value, expected[name])
@@ -264,7 +264,7 @@ def test_keep_best_returns_the_weights_of_the_lowest_validation_loss() -> None:
 def test_training_stops_after_as_many_epochs_without_a_lower_validation_loss(
     patience: int,
 ) -> None:
-    settings = knobs.changed(SETTINGS, lr=0.02, epochs=60)
+    settings = sections.changed(SETTINGS, lr=0.02, epochs=60)
     whole = Fitted(settings).rows
     losses = [row.val_loss for row in whole]
     end = next(
@@ -273,7 +273,7 @@ def test_training_stops_after_as_many_epochs_without_a_lower_validation_loss(
         if min(losses[epoch - patience + 1 : epoch + 1]) >= min(losses[: epoch - patience + 1])
     )
 
-    fitted = Fitted(knobs.changed(settings, patience=patience))
+    fitted = Fitted(sections.changed(settings, patience=patience))
 
     assert fitted.rows == whole[: end + 1]
     assert end < 60
@@ -282,7 +282,7 @@ def test_training_stops_after_as_many_epochs_without_a_lower_validation_loss(
 
 
 def test_patience_that_is_never_exhausted_changes_nothing() -> None:
-    assert Fitted(knobs.changed(SETTINGS, patience=4)).rows == Fitted(SETTINGS).rows
+    assert Fitted(sections.changed(SETTINGS, patience=4)).rows == Fitted(SETTINGS).rows
 
 
 @pytest.mark.parametrize(
@@ -300,21 +300,21 @@ def test_patience_that_is_never_exhausted_changes_nothing() -> None:
                 "keep": "best",
                 "patience": 2,
             },
-            knobs.model("cnn", cnn={"channels": [[3], [4]], "dropout": 0.3}),
+            sections.model("cnn", cnn={"channels": [[3], [4]], "dropout": 0.3}),
         ),
         (
             {"optimizer": "adamw", "weight_decay": 0.1, "schedule": "cosine", "shards": 3},
-            knobs.model("mlp", mlp={"hidden_sizes": [8], "dropout": 0.5}),
+            sections.model("mlp", mlp={"hidden_sizes": [8], "dropout": 0.5}),
         ),
         ({"lr": 0.5, "keep": "best"}, LOGISTIC_REGRESSION),  # the best is that before training
         ({}, LOGISTIC_REGRESSION),
     ],
     ids=["sgd", "adamw", "best", "plain"],
 )
-def test_stopped_after_any_step_it_goes_on_to_the_same_bits(
+def test_stopped_after_any_step_it_resumes_to_the_same_bits(
     settings: dict[str, Any], architecture: ModelParams
 ) -> None:
-    train = knobs.changed(SETTINGS, **({"lr": 0.02, "epochs": 3} | settings))
+    train = sections.changed(SETTINGS, **({"lr": 0.02, "epochs": 3} | settings))
     whole = Fitted(train, architecture)
     watched = Memory()
     assert Fitted(train, architecture, watched).rows == whole.rows
@@ -334,8 +334,8 @@ def test_stopped_after_any_step_it_goes_on_to_the_same_bits(
             assert torch.equal(resumed.model.state_dict()[name], value), (stop, name)
 
 
-def test_stopped_again_and_again_it_goes_on_to_the_same_bits() -> None:
-    train = knobs.changed(SETTINGS, momentum=0.9, shards=2, augment={"shift": 1})
+def test_stopped_again_and_again_it_resumes_to_the_same_bits() -> None:
+    train = sections.changed(SETTINGS, momentum=0.9, shards=2, augment={"shift": 1})
     whole = Fitted(train)
     checkpoint = Memory()
     stops = 0
@@ -354,14 +354,14 @@ def test_stopped_again_and_again_it_goes_on_to_the_same_bits() -> None:
 
 
 @pytest.mark.gpu
-def test_a_training_on_a_gpu_goes_on_to_the_same_bits() -> None:
+def test_a_training_on_a_gpu_resumes_to_the_same_bits() -> None:
     def fit(checkpoint: Memory | None) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(5)
         images = torch.randint(0, 256, (100, 6, 5, 1), generator=generator).byte().cuda()
         labels = torch.randint(0, 2, (100,), generator=generator).cuda()
-        architecture = knobs.model("cnn", cnn={"channels": [[3], [4]], "dropout": 0.3})
+        architecture = sections.model("cnn", cnn={"channels": [[3], [4]], "dropout": 0.3})
         model = architectures.build(architecture, (6, 5, 1), 2).cuda()
-        settings = knobs.train(
+        settings = sections.train(
             epochs=2, batch_size=25, optimizer="adamw", augment={"shift": 1, "flip": True}
         )
         return Training(model, settings).fit(
@@ -399,35 +399,35 @@ def test_weights_ruined_by_the_last_step_are_noticed_by_the_measurement_after_it
 
 def test_a_diverging_fit_ends_with_the_step_at_which_it_did() -> None:
     with pytest.raises(TrainingError, match=r"epoch 1, step \d of 4, train\.lr = 1e\+38"):
-        Fitted(knobs.changed(SETTINGS, lr=1e38))
+        Fitted(sections.changed(SETTINGS, lr=1e38))
 
 
 def test_the_same_fit_with_more_workers_gives_the_same_bits() -> None:
-    settings = knobs.changed(SETTINGS, shards=4, momentum=0.9)
-    architecture = knobs.model("cnn", cnn={"channels": [[3], [4]], "dropout": 0.3})
-    alone = Fitted(settings, architecture)
+    settings = sections.changed(SETTINGS, shards=4, momentum=0.9)
+    architecture = sections.model("cnn", cnn={"channels": [[3], [4]], "dropout": 0.3})
+    single = Fitted(settings, architecture)
     for count in (2, 4):
         together = Fitted(settings, architecture, workers=Workers(count))
-        assert together.rows == alone.rows
-        for name, value in alone.kept.items():
+        assert together.rows == single.rows
+        for name, value in single.kept.items():
             assert torch.equal(together.kept[name], value)
 
 
-@pytest.mark.parametrize("side", [4, 5])  # two poolings leave a map of 1 x 1, or of 2 x 2
+@pytest.mark.parametrize("pixels", [4, 5])  # two poolings leave a map of 1 x 1, or of 2 x 2
 @pytest.mark.parametrize(
     ("count", "batch_size", "shards"),
     [(9, 4, 1), (10, 4, 1), (8, 4, 1), (1, 4, 1), (9, 1, 1), (11, 4, 2), (12, 4, 2), (12, 4, 4),
      (13, 5, 3), (14, 7, 3), (3, 100, 2)],
 )  # fmt: skip
-def test_batches_are_refused_if_and_only_if_torch_can_not_normalize_one_of_them(
-    side: int, count: int, batch_size: int, shards: int
+def test_batches_are_refused_if_and_only_if_torch_cannot_normalize_one_of_them(
+    pixels: int, count: int, batch_size: int, shards: int
 ) -> None:
-    settings = knobs.train(batch_size=batch_size, shards=shards, epochs=1)
+    settings = sections.train(batch_size=batch_size, shards=shards, epochs=1)
     model = architectures.build(
-        knobs.model("cnn", cnn={"channels": [[2], [2], [2]]}), (side, side, 1), 3
+        sections.model("cnn", cnn={"channels": [[2], [2], [2]]}), (pixels, pixels, 1), 3
     )
     before = copy.deepcopy(model.state_dict())
-    images = torch.randint(0, 256, (count, side, side, 1), dtype=torch.uint8)
+    images = torch.randint(0, 256, (count, pixels, pixels, 1), dtype=torch.uint8)
     indices, labels = torch.arange(count), torch.zeros(count, dtype=torch.int64)
 
     refused = ""

@@ -1,4 +1,4 @@
-"""What every architecture in core/training/models/ keeps to, and what formula each of ours is.
+"""What every architecture in core/training/models/ guarantees, and the formula of each.
 
 The tests that take a `name` run for each file there is, with its parameters in
 params.yaml: a new one is tested without a line here.
@@ -22,7 +22,7 @@ from core.training.layers import ImageShape, Normalize
 from core.training.loop import Training
 from core.training.model_params import ModelParams
 from core.training.parallel.workers import Workers
-from tests.support import knobs, parameters
+from tests.support import parameters, sections
 from tests.support.project import ROOT, Project
 
 SHAPES: list[ImageShape] = [(28, 28, 1), (32, 32, 3), (7, 5, 2)]
@@ -32,12 +32,12 @@ COSTLY_APART = [
     for name in architectures.names()
 ]
 OURS = ["logistic_regression", "mlp", "cnn", "resnet18"]
-LOGISTIC_REGRESSION = knobs.model("logistic_regression")
+LOGISTIC_REGRESSION = sections.model("logistic_regression")
 
 
 def small(name: str) -> ModelParams:
-    """An architecture of a size for tests; that of resnet18 is no knob."""
-    return knobs.model(
+    """An architecture small enough for tests; resnet18 has no parameters."""
+    return sections.model(
         name,
         mlp={"hidden_sizes": [16, 8], "dropout": 0.5},
         cnn={"channels": [[4], [8, 8], [16]], "dropout": 0.5},
@@ -107,7 +107,7 @@ def test_an_mlp_is_what_torchs_own_layers_make_of_its_weights() -> None:
 
 
 def test_an_mlp_without_hidden_layers_is_logistic_regression() -> None:
-    mlp = architectures.build(knobs.model("mlp", mlp={"hidden_sizes": []}), (4, 3, 2), 7, seed=3)
+    mlp = architectures.build(sections.model("mlp", mlp={"hidden_sizes": []}), (4, 3, 2), 7, seed=3)
     regression = architectures.build(LOGISTIC_REGRESSION, (4, 3, 2), 7)
     regression.load_state_dict(mlp.state_dict())
 
@@ -178,7 +178,7 @@ def test_every_architecture_takes_a_step_that_moves_every_weight(
 
     every = torch.arange(6)
     rows: list[float] = []
-    Training(model, knobs.train(lr=1e-3, epochs=1, batch_size=6)).fit(
+    Training(model, sections.train(lr=1e-3, epochs=1, batch_size=6)).fit(
         images,
         labels,
         every,
@@ -215,7 +215,7 @@ def test_a_small_step_down_the_gradient_lowers_the_loss(name: str) -> None:
 @pytest.mark.parametrize("name", COSTLY_APART)
 def test_any_number_of_threads_gives_the_same_bits(name: str) -> None:
     images, labels, every = random_images(24, (8, 8, 1)), torch.arange(24) % 3, torch.arange(24)
-    settings = knobs.train(lr=0.01, epochs=1, batch_size=12, shards=3)
+    settings = sections.train(lr=0.01, epochs=1, batch_size=12, shards=3)
 
     def trained(workers: Workers) -> dict[str, Tensor]:
         model = architectures.build(small(name), (8, 8, 1), 3, seed=1)
@@ -310,9 +310,9 @@ def test_an_image_gets_the_same_logits_whatever_else_is_in_its_batch(name: str) 
     model = architectures.build(small(name), (8, 8, 1), 3).eval()
 
     together = evaluation.predict(model, images, torch.arange(12))
-    alone = torch.cat([evaluation.predict(model, images, torch.tensor([i])) for i in range(12)])
+    single = torch.cat([evaluation.predict(model, images, torch.tensor([i])) for i in range(12)])
 
-    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(together, single, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", architectures.names())
@@ -415,7 +415,7 @@ def test_an_architecture_is_added_by_its_file_and_its_lines_in_params_yaml(tmp_p
     [
         ("my-net.py", NEW, "core/training/models/my-net.py cannot be the name of an architecture"),
         ("Net.py", NEW, "expected: lower-case letters, digits and _, first a letter"),
-        ("_parts.py", NEW, "what architectures share stands in core/training/layers.py"),
+        ("_parts.py", NEW, "what architectures share belongs in core/training/layers.py"),
         ("standardize.py", NEW, "not name or standardize, which `model` has already"),
         ("net.py", "def build(:\n", "core/training/models/net.py is not Python"),
         ("net.py", "class Net: pass\n", "net.py builds no model"),

@@ -1,4 +1,4 @@
-"""The arithmetic is pinned before torch is imported, each time in a process of its own."""
+"""The numerics are pinned before torch is imported, each time in a process of its own."""
 
 import json
 import os
@@ -99,7 +99,7 @@ def test_fast_is_the_threads_asked_for_and_the_processors_own_kernels(
 
 
 @pytest.mark.parametrize(
-    ("arithmetic", "threads", "parts", "calls"),
+    ("kind", "threads", "parts", "calls"),
     [
         # Portable: a call computes with one thread, so the threads share the calls.
         ("portable", 4, None, 4),
@@ -113,9 +113,9 @@ def test_fast_is_the_threads_asked_for_and_the_processors_own_kernels(
     ],
 )
 def test_as_many_calls_run_at_once_as_threads_and_parts_allow(
-    arithmetic: str, threads: int, parts: int | None, calls: int
+    kind: str, threads: int, parts: int | None, calls: int
 ) -> None:
-    assert numerics.calls_at_once(arithmetic, threads, parts) == calls
+    assert numerics.calls_at_once(kind, threads, parts) == calls
 
 
 def test_without_a_number_of_threads_there_is_one_for_each_processor_of_the_process() -> None:

@@ -9,7 +9,7 @@ from torch import nn
 
 from core.training import optimizers
 from core.training.train_params import TrainParams
-from tests.support import knobs
+from tests.support import sections
 from tests.support.project import ROOT
 
 RATES = [0.1, 0.07, 0.2, 0.013, 0.1, 0.05]
@@ -52,7 +52,7 @@ def assert_equal_steps(
 
 
 def groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """As every recipe for torch.optim parts them: decay for what has two dimensions or more."""
+    """Parameter groups as usual for torch.optim: decay from two dimensions on."""
     parameters = list(model.parameters())
     return [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
@@ -63,7 +63,7 @@ def groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
 @pytest.mark.parametrize("weight_decay", [0.0, 0.02])
 @pytest.mark.parametrize(("momentum", "nesterov"), [(0.0, False), (0.9, False), (0.9, True)])
 def test_sgd_is_that_of_torch(momentum: float, nesterov: bool, weight_decay: float) -> None:
-    settings = knobs.train(momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
+    settings = sections.train(momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
     ours, theirs = network(), network()
     their_optimizer = torch.optim.SGD(
         groups(theirs, weight_decay), lr=1, momentum=momentum, nesterov=nesterov, foreach=False
@@ -73,7 +73,7 @@ def test_sgd_is_that_of_torch(momentum: float, nesterov: bool, weight_decay: flo
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.02])
 def test_adamw_is_that_of_torch_fused(weight_decay: float) -> None:
-    settings = knobs.train(optimizer="adamw", weight_decay=weight_decay)
+    settings = sections.train(optimizer="adamw", weight_decay=weight_decay)
     ours, theirs = network(), network()
     their_optimizer = torch.optim.AdamW(groups(theirs, weight_decay), lr=1, fused=True)
     assert_equal_steps(settings, ours, theirs, their_optimizer)
@@ -82,7 +82,7 @@ def test_adamw_is_that_of_torch_fused(weight_decay: float) -> None:
 def test_two_steps_with_momentum_worked_out_by_hand() -> None:
     model = nn.Linear(1, 1, bias=False)
     nn.init.constant_(model.weight, 2.0)
-    optimizer = optimizers.build(model, knobs.train(momentum=0.5, weight_decay=0.25))
+    optimizer = optimizers.build(model, sections.train(momentum=0.5, weight_decay=0.25))
 
     optimizer.step([torch.tensor([[1.0]])], 0.5)
     # velocity 1 + 0.25 * 2 = 1.5, weight 2 - 0.5 * 1.5
@@ -96,7 +96,7 @@ def test_the_first_step_of_adamw_worked_out_by_hand() -> None:
     model = nn.Linear(1, 1)
     nn.init.constant_(model.weight, 2.0)
     nn.init.constant_(model.bias, 2.0)
-    optimizer = optimizers.build(model, knobs.train(optimizer="adamw", weight_decay=0.1))
+    optimizer = optimizers.build(model, sections.train(optimizer="adamw", weight_decay=0.1))
 
     optimizer.step([torch.tensor([[-3.0]]), torch.tensor([0.25])], 0.5)
 
@@ -108,13 +108,13 @@ def test_the_first_step_of_adamw_worked_out_by_hand() -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        knobs.train(momentum=0.9, nesterov=True, weight_decay=0.01),
-        knobs.train(optimizer="adamw", weight_decay=0.01),
-        knobs.train(),
+        sections.train(momentum=0.9, nesterov=True, weight_decay=0.01),
+        sections.train(optimizer="adamw", weight_decay=0.01),
+        sections.train(),
     ],
     ids=["momentum", "adamw", "plain"],
 )
-def test_its_state_is_all_that_it_needs_to_go_on(settings: TrainParams) -> None:
+def test_its_state_is_all_that_it_needs_to_resume(settings: TrainParams) -> None:
     generator = torch.Generator().manual_seed(3)
     gradients = [
         [torch.randn(p.shape, generator=generator) for p in network().parameters()] for _ in RATES
@@ -139,7 +139,7 @@ def test_its_state_is_all_that_it_needs_to_go_on(settings: TrainParams) -> None:
 def test_the_weights_still_want_gradients_after_a_step() -> None:
     for name in ("sgd", "adamw"):
         model = network()
-        optimizer = optimizers.build(model, knobs.train(optimizer=name))
+        optimizer = optimizers.build(model, sections.train(optimizer=name))
         optimizer.step([torch.ones_like(p) for p in model.parameters()], 0.1)
         assert all(p.requires_grad and p.is_leaf for p in model.parameters())
 
@@ -149,10 +149,10 @@ def test_no_step_imports_the_compiler() -> None:
         "from core.training import numerics; numerics.pin('portable', None)\n"
         "import sys, torch\n"
         "from core.training import optimizers\n"
-        "from tests.support import knobs\n"
+        "from tests.support import sections\n"
         "for name in ('sgd', 'adamw'):\n"
         "    model = torch.nn.Linear(2, 2)\n"
-        "    settings = knobs.train(optimizer=name, momentum=0.9 * (name == 'sgd'))\n"
+        "    settings = sections.train(optimizer=name, momentum=0.9 * (name == 'sgd'))\n"
         "    step = optimizers.build(model, settings).step\n"
         "    step([torch.ones_like(p) for p in model.parameters()], 0.1)\n"
         "assert 'torch._dynamo' not in sys.modules\n"

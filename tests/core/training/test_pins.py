@@ -1,6 +1,6 @@
-"""Each pin of portable numerics is needed, and together they suffice, for all that we train.
+"""Each pin of portable numerics is needed, and together they suffice, for everything trained here.
 
-Our four architectures are trained in a process of their own, because the
+The four architectures are trained in a process of their own, because the
 variables are read when torch is first imported: between them by each optimizer,
 with dropout, batch normalization, augmentation, schedules and shards. Without
 one of the pins bits differ on this very processor.
@@ -31,7 +31,7 @@ import torch
 from core.training import architectures, evaluation
 from core.training.loop import Training
 from core.training.parallel.workers import Workers
-from tests.support import knobs
+from tests.support import sections
 
 workers = Workers(2)
 if dropped == "one thread":
@@ -54,15 +54,16 @@ recipes = {
     "resnet18": (12, {"standardize": True}, momentum | {"lr": 0.05, "epochs": 1}),
 }
 trained = {}
-for name, (count, model_knobs, train_knobs) in recipes.items():
-    side, channels = (10, 3) if name == "resnet18" else (12, 1)
+for name, (count, model_values, train_values) in recipes.items():
+    pixels, channels = (10, 3) if name == "resnet18" else (12, 1)
     generator = torch.Generator().manual_seed(0)
-    images = torch.randint(256, (count, side, side, channels), generator=generator).byte()
+    images = torch.randint(256, (count, pixels, pixels, channels), generator=generator).byte()
     labels = torch.randint(10, (count,), generator=generator)
-    settings = knobs.model(name, **model_knobs)
-    model = architectures.build(settings, (side, side, channels), 10, seed=1)
+    settings = sections.model(name, **model_values)
+    model = architectures.build(settings, (pixels, pixels, channels), 10, seed=1)
     architectures.standardize(model, images, torch.arange(count // 2))
-    train = knobs.train(**{"epochs": 2, "shards": 2, "batch_size": count // 2 - 2} | train_knobs)
+    defaults = {"epochs": 2, "shards": 2, "batch_size": count // 2 - 2}
+    train = sections.train(**defaults | train_values)
     every, rows = torch.arange(count), []
     kept = Training(model, train, workers).fit(
         images, labels, every[: count - 4], every[count - 4 :],
@@ -77,7 +78,7 @@ print(json.dumps(trained))
 
 
 def train(dropped: str = "nothing", *, emulated: tuple[str, ...] = (), threads: int = 1) -> object:
-    """Train the models with the pins but one; return the SHA-256 of what each one became."""
+    """Train the models with the pins but one; return the SHA-256 of the weights of each."""
     environment = {k: v for k, v in os.environ.items() if k not in numerics.PORTABLE_KERNELS}
     if emulated:
         environment.pop("OPENBLAS_CORETYPE", None)  # chosen for the real processor

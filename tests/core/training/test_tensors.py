@@ -88,7 +88,7 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
 
 
 def test_nothing_can_be_written_to_the_images(tmp_path: Path) -> None:
-    # A child, because the system ends it.
+    # In a child process, because the system kills it.
     files = lay_out(tmp_path)
     code = (
         "import sys; from pathlib import Path\n"
@@ -109,10 +109,10 @@ numerics.pin("portable", None)
 import numpy as np
 import torch
 from core.training import architectures, loop, tensors
-from tests.support import knobs
+from tests.support import sections
 
 folder, how, spare = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-torch.ones(300, 300) @ torch.ones(300, 300)  # what the libraries need for themselves
+torch.ones(300, 300) @ torch.ones(300, 300)  # the libraries' own memory
 (data,) = [line for line in Path("/proc/self/status").read_text().splitlines() if "VmData" in line]
 limit = int(data.split()[1]) * 1024 + spare
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
@@ -124,10 +124,10 @@ data = tensors.read_images(
     class_names=folder / "classes.json", train_indices=folder / "train_indices.npy",
     val_indices=folder / "val_indices.npy",
 )
-model = architectures.build(knobs.model("logistic_regression"), tuple(data.images.shape[1:]), 3)
+model = architectures.build(sections.model("logistic_regression"), tuple(data.images.shape[1:]), 3)
 architectures.standardize(model, data.images, data.train_indices)
 rows = []
-loop.Training(model, knobs.train(epochs=1, batch_size=500)).fit(
+loop.Training(model, sections.train(epochs=1, batch_size=500)).fit(
     *data[:4], report=rows.append, progress=lambda epoch, steps, taken: steps
 )
 print(model.get_buffer("normalize.mean").item(), len(rows))

@@ -1,4 +1,4 @@
-"""Model files: the same bytes for the same weights, and nothing but weights."""
+"""Model files: the same bytes for the same weights, and nothing else in them."""
 
 import hashlib
 import pickle
@@ -53,7 +53,7 @@ def test_weights_come_back_as_they_were_saved_ready_to_evaluate(path: Path) -> N
     assert not loaded.training
 
 
-def test_anyone_can_read_a_model_file_with_torch_alone(path: Path) -> None:
+def test_anyone_can_read_a_model_file_with_only_torch(path: Path) -> None:
     state = torch.load(path, weights_only=True)
 
     assert type(state) is dict
@@ -125,7 +125,7 @@ def test_saving_does_not_change_the_weights_or_tie_them_to_the_file(tmp_path: Pa
         assert parameter.requires_grad
 
 
-def test_a_model_that_does_not_fit_on_the_disk_is_told_with_its_file(path: Path) -> None:
+def test_a_model_that_does_not_fit_on_the_disk_is_reported_with_its_file(path: Path) -> None:
     before = path.read_bytes()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
@@ -188,7 +188,7 @@ def test_a_whole_pickled_model_is_refused(tmp_path: Path) -> None:
         (lambda good: good[:-1], "bytes; File is not a zip file"),
         (lambda good: good[:500], "500 bytes; File is not a zip file"),
     ],
-    ids=["empty", "text", "a byte short", "cut off"],
+    ids=["empty", "text", "a byte short", "truncated"],
 )
 def test_a_file_that_is_no_archive_is_refused(
     path: Path, spoil: Callable[[bytes], bytes], found: str
@@ -329,7 +329,7 @@ def test_a_refused_file_leaves_the_model_as_it_was(tmp_path: Path) -> None:
     assert untouched.state_dict()["linear.bias"].tolist() == [-1.0, 0.5]
 
 
-def test_a_missing_file_is_told_with_what_makes_it(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_with_what_makes_it(tmp_path: Path) -> None:
     with pytest.raises(ModelError) as caught:
         load(tmp_path / "model.pt")
 

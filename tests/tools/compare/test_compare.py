@@ -19,7 +19,7 @@ import torch
 import yaml
 
 from core.training import architectures, evaluation
-from tests.support import knobs
+from tests.support import sections
 from tests.support.project import Project
 
 COMPARE = ("python", "-m", "tools.compare")
@@ -63,7 +63,7 @@ def processes_of(project: Project, name: str = "") -> list[tuple[int, str]]:
             variables = (entry / "environ").read_bytes().split(b"\0")
             if "Z" in (entry / "stat").read_text().rpartition(")")[2].split()[0]:
                 continue
-        except OSError:  # ended, or somebody else's
+        except OSError:  # ended, or of another user
             continue
         inside = (project.folder / WORK) in folder.parents
         if inside and (not name or f"DVC_EXP_NAME={name}".encode() in variables):
@@ -106,7 +106,7 @@ def trained(project: Project, lr: float, seed: int = 42) -> dict[str, float]:
             "split/val_indices.npy",
         )
     )
-    model = architectures.build(knobs.model("logistic_regression"), (28, 28, 1), 10, seed=seed)
+    model = architectures.build(sections.model("logistic_regression"), (28, 28, 1), 10, seed=seed)
     order = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, foreach=False)
     for _ in range(5):
@@ -126,7 +126,7 @@ TWELVE = (f"train.lr={','.join(RATES)},1e38", "--jobs", "2")
 
 @pytest.fixture(scope="module")
 def compared(rebuilt: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project after a comparison of twelve; one was killed. The tests go on from it in order."""
+    """A project after a comparison of twelve, one of them killed; the tests continue from it."""
     project = rebuilt.copy(tmp_path_factory.mktemp("compared") / "project")
     comparison = start(project, *TWELVE)
     stage: list[int] = []
@@ -146,14 +146,14 @@ def compared(rebuilt: Project, tmp_path_factory: pytest.TempPathFactory) -> Proj
 
 
 @pytest.mark.slow
-def test_one_that_is_killed_is_named_and_the_others_go_on(compared: Project) -> None:
-    told = compared.read("first.txt")
-    assert told.startswith("1\n12 experiments, 0 of them ran before; 12 to run, 2 at a time\n")
-    assert len(re.findall(r"^ *\d+/12  done ", told, re.MULTILINE)) == 10
-    assert re.search(r"^ *\d+/12  diverged .* lr-1e\+38$", told, re.MULTILINE)
-    assert re.search(rf"^ *\d+/12  failed .* lr-{KILLED}$", told, re.MULTILINE)
-    assert "error: 1 of 12 experiments failed; the others are kept\n" in told
-    assert re.search(rf"found: +lr-{KILLED}: .*stages\.train.* killed by SIGKILL", told)
+def test_one_that_is_killed_is_named_and_the_others_continue(compared: Project) -> None:
+    output = compared.read("first.txt")
+    assert output.startswith("1\n12 experiments, 0 of them ran before; 12 to run, 2 at a time\n")
+    assert len(re.findall(r"^ *\d+/12  done ", output, re.MULTILINE)) == 10
+    assert re.search(r"^ *\d+/12  diverged .* lr-1e\+38$", output, re.MULTILINE)
+    assert re.search(rf"^ *\d+/12  failed .* lr-{KILLED}$", output, re.MULTILINE)
+    assert "error: 1 of 12 experiments failed; the others are kept\n" in output
+    assert re.search(rf"found: +lr-{KILLED}: .*stages\.train.* killed by SIGKILL", output)
     assert "stages.train" in (compared.folder / WORK / f"lr-{KILLED}.log").read_text()
 
 
@@ -218,7 +218,7 @@ def test_they_are_ordinary_experiments_of_dvc(compared: Project) -> None:
     assert "lr: 0.3" in stored(compared, "try-0.3", "params.yaml")
     compared.must("dvc", "exp", "apply", "lr-0.2")
     assert json.loads(compared.read("metrics/evaluate.json"))["val"] == trained(compared, 0.2)
-    assert "up to date" in compared.must("dvc", "status")  # the model came along
+    assert "up to date" in compared.must("dvc", "status")  # including the model
 
 
 @pytest.mark.slow
@@ -244,7 +244,7 @@ def test_the_page_holds_what_it_needs_and_nothing_of_the_test_set(compared: Proj
 
 
 @pytest.mark.slow
-def test_an_experiment_of_one_stage_alone_is_not_taken_for_a_finished_one(
+def test_an_experiment_of_only_one_stage_is_not_taken_for_a_finished_one(
     project: Project,
 ) -> None:
     project.must("dvc", "exp", "run", "--name", "lr-0.2", "-S", "train.lr=0.2", "train")
@@ -271,9 +271,9 @@ def test_ctrl_c_leaves_a_state_that_the_next_call_continues(project: Project) ->
     assert first.startswith("1/4  done ")
     wait_for(lambda: bool(processes_of(project)), "the next experiments")
     os.killpg(comparison.pid, signal.SIGINT)
-    _, told = comparison.communicate(timeout=SECONDS)
+    _, errors = comparison.communicate(timeout=SECONDS)
     assert comparison.returncode == 130
-    assert told == (
+    assert errors == (
         "stopped; the same command continues from here\n"
         "interrupted; nothing half-written was left behind\n"
     )
@@ -371,9 +371,9 @@ def test_experiments_run_the_code_that_is_recorded_whatever_happens_meanwhile(
     wait_for(lambda: bool(processes_of(project, "lr-0.05")), "the first experiment")
     (project.folder / "core/longer.py").write_text("FACTOR = 1000\n")
     project.replace("core/training/loop.py", "step.lr * FACTOR)", "-step.lr * FACTOR)")
-    printed, told = comparison.communicate(timeout=SECONDS)
+    printed, errors = comparison.communicate(timeout=SECONDS)
 
-    assert comparison.returncode == 0, printed + told
+    assert comparison.returncode == 0, printed + errors
     for rate, commit in experiments(project).items():
         lock = stored(project, commit, "dvc.lock")
         assert stored(project, commit, "core/longer.py") == "FACTOR = 2\n"
@@ -396,8 +396,8 @@ def test_one_experiment_of_dvc_runs_the_code_that_it_records(
 ) -> None:
     hostile = another_copy_on_the_path(project, tmp_path)
     project.replace("core/training/loop.py", "step.lr)", "step.lr * 3)")
-    place = ["--temp"] if where == "temporary checkout" else []
-    run = ("python", "-m", "dvc", "exp", "run", *place, "--name", "three", "-S", "train.lr=0.05")
+    option = ["--temp"] if where == "temporary checkout" else []
+    run = ("python", "-m", "dvc", "exp", "run", *option, "--name", "three", "-S", "train.lr=0.05")
     printed = project.must(*run, **hostile)
     ran = re.findall(r"^Running stage '(\w+)'", printed, re.MULTILINE)
     assert ran == ["train", "evaluate", "test_report"]
@@ -431,7 +431,7 @@ def test_two_comparisons_at_once_are_refused(project: Project) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ([], "there is nothing to compare"),
         (["train.lrr=0.1"], "there is no parameter train.lrr in params.yaml\n  found:    did you"),
@@ -441,11 +441,11 @@ def test_two_comparisons_at_once_are_refused(project: Project) -> None:
         (["train.lr=0.1", "train.lr=0.2"], "train.lr is given twice"),
     ],
 )
-def test_what_can_not_be_compared_is_refused_before_anything_runs(
-    rebuilt: Project, arguments: list[str], told: str
+def test_what_cannot_be_compared_is_refused_before_anything_runs(
+    rebuilt: Project, arguments: list[str], message: str
 ) -> None:
     refused = rebuilt.run(*COMPARE, *arguments)
     assert refused.returncode == 1
-    assert refused.stderr.startswith(f"error: {told}")
+    assert refused.stderr.startswith(f"error: {message}")
     assert "Traceback" not in refused.stderr
     assert not (rebuilt.folder / WORK).exists()

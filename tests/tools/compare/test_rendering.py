@@ -1,4 +1,4 @@
-"""What a comparison says: the order, the numbers and the verdict, on results made up by hand."""
+"""What a comparison says: the order, the numbers and the verdict, on invented results."""
 
 import json
 import re
@@ -95,7 +95,7 @@ def test_recipes_of_two_data_sets_are_not_tested() -> None:
     other = result(0.2, 1, range(101), loss=0.31)
     other.predictions["label"] = (
         other.predictions["label"] + 1
-    ) % 10  # of images at the same places
+    ) % 10  # of images at the same positions
     assert comparison(BEST[0], other).caveat.startswith("Nothing is tested: ")
     assert comparison(BEST[0], LEVEL[0]).caveat == ""
 
@@ -173,7 +173,7 @@ def test_vega_draws_every_chart_with_every_number_on_hover(theme: str) -> None:
                 assert {tip["field"] for tip in layer["encoding"]["tooltip"]} >= {"recipe"}
 
 
-def test_the_page_holds_its_numbers_as_text_that_can_not_end_a_script() -> None:
+def test_the_page_holds_its_numbers_as_text_that_cannot_end_a_script() -> None:
     ranked = comparison(*BEST, *WORSE, *DIVERGED)
     page = rendering.page(ranked, CALL + " </script>")
     (facts,) = re.findall(r'<script type="application/json" id="charts">(.*?)</script>', page)

@@ -40,7 +40,7 @@ def test_the_parameters_of_each_are_those_of_the_file_but_for_the_settings() -> 
     expected["train"]["lr"] = 0.25
     expected["split"]["train_size"] = 1000
     assert yaml.safe_load(experiment.params) == expected
-    assert experiment.params.startswith(b"# Every knob")  # comments stay
+    assert experiment.params.startswith(b"# Every parameter")  # comments stay
     assert experiment.seed == expected["train"]["seed"]
 
 
@@ -49,13 +49,13 @@ def test_the_same_value_written_twice_is_one_experiment() -> None:
     assert names == ["lr-0.1", "lr-1"]
 
 
-def test_knobs_of_the_same_name_are_told_apart_by_their_section() -> None:
+def test_parameters_of_the_same_name_are_distinguished_by_their_section() -> None:
     (experiment,) = plan(["split.seed=3", "train.seed=4"], None, PARAMS)
     assert experiment.name == "split.seed-3-train.seed-4"
     assert experiment.recipe == "split.seed-3"
 
 
-def test_seeds_alone_compare_the_recipe_as_it_is_with_nothing() -> None:
+def test_seeds_without_parameters_compare_the_recipe_with_nothing() -> None:
     experiments = plan([], 3, PARAMS)
     assert [each.name for each in experiments] == ["seed-1", "seed-2", "seed-3"]
     assert {each.recipe for each in experiments} == {"as-it-is"}
@@ -109,7 +109,7 @@ def test_any_value_is_written_so_that_it_can_be_part_of_a_reference(
     value: object, text: str
 ) -> None:
     assert written(value) == text
-    command = ["git", "check-ref-format", f"refs/exps/ab/cd/knob-{text}"]
+    command = ["git", "check-ref-format", f"refs/exps/ab/cd/name-{text}"]
     assert subprocess.run(command).returncode == 0
 
 

@@ -1,4 +1,4 @@
-"""A preloaded Python does what Python does, but for the time that its imports take."""
+"""A preloaded Python behaves as Python does, without the time of its imports."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ CASES = {
     "comes from its folder": "import sys; print(sys.path[0].rpartition('/')[2], __spec__.name)",
     "imports its neighbours": "import neighbour; print(neighbour.NAME)",
     "ends with a status": "raise SystemExit(3)",
-    "ends with a message": "raise SystemExit('told')",
+    "ends with a message": "raise SystemExit('output')",
     "fails": "print(1 / 0)",
     "is killed": "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
     "is ended": "import os, signal; os.kill(os.getpid(), signal.SIGTERM)",
@@ -53,7 +53,7 @@ def run(
 
 
 def package(folder: Path, source: str, neighbour: str = "near") -> Path:
-    """Write `trial/case.py`, and a module beside it that it can import."""
+    """Write `trial/case.py`, and a module next to it to import."""
     (folder / "trial").mkdir(parents=True)
     (folder / "trial/case.py").write_text(f"{source}\n")
     (folder / "neighbour.py").write_text(f"NAME = {neighbour!r}\n")

@@ -1,4 +1,4 @@
-"""Experiments that are kept in git are found again, and quickly."""
+"""Experiments saved in git are found again, quickly."""
 
 import dataclasses
 import subprocess

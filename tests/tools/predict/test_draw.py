@@ -1,4 +1,4 @@
-"""The page to draw on, in a real browser, before its real server."""
+"""The page to draw on, in a real browser with its real server."""
 
 import http.client
 import json
@@ -43,11 +43,11 @@ def draw_on(page: Page, strokes: Sequence[Stroke]) -> None:
     box = page.locator("#canvas").bounding_box()
     assert box
     for stroke in strokes:
-        places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in stroke]
-        page.mouse.move(*places[0])
+        points = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in stroke]
+        page.mouse.move(*points[0])
         page.mouse.down()
-        for place in places[1:]:
-            page.mouse.move(*place, steps=3)
+        for point in points[1:]:
+            page.mouse.move(*point, steps=3)
         page.mouse.up()
 
 
@@ -79,7 +79,7 @@ def test_a_drawn_one_and_a_drawn_zero_are_recognised_while_they_are_drawn(
         assert shares(page) == [0.0] * 10
         draw_on(page, ZERO)
         wait_for_label(page, "0")
-        # What is heard is what is seen, once the pen rests.
+        # A screen reader announces what is shown, once the pen rests.
         page.wait_for_function(
             "() => document.getElementById('status').textContent.startsWith('0, ')"
         )

@@ -1,4 +1,4 @@
-"""What `python -m tools.predict` prints, and whose model it is that predicts."""
+"""What `python -m tools.predict` prints, and which model it uses."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from core.pipeline.errors import ModelError
-from tests.support import knobs
+from tests.support import sections
 from tests.support.project import Project, copy_project
 from tests.tools.predict import trained_models
 from tools.predict import __main__ as command
@@ -100,7 +100,7 @@ def test_the_table_fits_a_terminal(names: list[str]) -> None:
     assert "seven.png  " in table
 
 
-def test_what_is_no_image_is_named_and_the_others_go_on(
+def test_what_is_no_image_is_named_and_the_others_continue(
     folder: Path, printed: Callable[..., Printed]
 ) -> None:
     Path("digits/notes\x1b[2J.txt").write_text("no image")
@@ -109,8 +109,8 @@ def test_what_is_no_image_is_named_and_the_others_go_on(
     status, text, errors = printed("missing.png", "digits", "blank.png", form="json")
     assert status == 1
     assert [row["file"] for row in json.loads(text)] == ["digits/a.png", "digits/b.png"]
-    told = [line for line in errors.splitlines() if line.startswith("error: ")]
-    assert told == [
+    messages = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert messages == [
         "error: missing.png: No such file or directory",
         "error: digits/notes?[2J.txt is not an image",
         "error: blank.png has nothing drawn on it",
@@ -146,7 +146,7 @@ def test_the_images_of_the_test_set_get_what_the_pipeline_predicts() -> None:
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
 
 
-def test_params_edited_since_the_training_are_told(
+def test_params_edited_since_the_training_are_reported(
     folder: Path, printed: Callable[..., Printed]
 ) -> None:
     assert loaded_model.edits() == []
@@ -191,7 +191,7 @@ def whole_section(stages: Any) -> None:
     values["model"] = {
         "name": "logistic_regression",
         "standardize": False,
-        **{name: knobs.MODEL.model_dump()[name] for name in ("mlp", "cnn")},
+        **{name: sections.MODEL.model_dump()[name] for name in ("mlp", "cnn")},
     }
 
 

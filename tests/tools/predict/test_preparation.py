@@ -1,4 +1,4 @@
-"""Any image becomes one like those of the data set, or it is said what is wrong with it."""
+"""Any image becomes one like those of the data set, or an error says what is wrong."""
 
 import io
 import struct
@@ -177,7 +177,7 @@ def test_ink_far_from_the_middle_of_its_box_stays_whole() -> None:
     assert np.flatnonzero(pixels.any(axis=1)).size == 20
 
 
-def cut_off() -> bytes:
+def truncated() -> bytes:
     content = written(seven()).getvalue()
     return content[: len(content) // 2]
 
@@ -199,8 +199,8 @@ def claiming(width: int, height: int) -> bytes:
         (b"", "is not an image"),
         (b"label,prediction\n7,7\n", "is not an image"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n", "is not an image"),
-        (cut_off(), "is damaged or cut off"),
-        (claiming(28, 28), "is damaged or cut off"),
+        (truncated(), "is damaged or truncated"),
+        (claiming(28, 28), "is damaged or truncated"),
         (claiming(12_000, 10_000), "is too large"),
         (claiming(100_000, 100_000), "is too large"),
         (written(Image.new("L", (50, 50), 255)).getvalue(), "has nothing drawn on it"),
@@ -208,11 +208,11 @@ def claiming(width: int, height: int) -> bytes:
         (written(Image.new("L", (1, 1))).getvalue(), "has nothing drawn on it"),
     ],
     ids=[
-        "empty", "text", "a program in PostScript", "cut off", "without pixels", "large",
+        "empty", "text", "a program in PostScript", "truncated", "without pixels", "large",
         "far too large", "blank", "transparent", "a pixel",
     ],
 )  # fmt: skip
-def test_what_can_not_be_used_is_named(content: bytes, problem: str) -> None:
+def test_what_cannot_be_used_is_named(content: bytes, problem: str) -> None:
     with pytest.raises(ImageError, match=problem):
         prepare(io.BytesIO(content), MNIST)
 
@@ -225,8 +225,8 @@ def test_the_grain_of_blank_paper_is_not_a_drawing() -> None:
 
 def test_specks_that_vanish_when_they_are_scaled_down_are_no_drawing() -> None:
     image = Image.new("L", (1000, 1000), 255)
-    for place in (200, 800):
-        image.putpixel((place, place), 0)
+    for position in (200, 800):
+        image.putpixel((position, position), 0)
     with pytest.raises(ImageError, match="has only specks on it"):
         prepared(image)
 

@@ -14,7 +14,7 @@ from core.data import class_names, idx
 from core.data.arrays import Images, Labels
 from core.pipeline import provenance
 from core.training import architectures, weights
-from tests.support import knobs, parameters
+from tests.support import parameters, sections
 from tests.support.project import MIRROR, ROOT
 from tools.predict.loaded_model import LoadedModel
 from tools.predict.preparation import PREPROCESSING
@@ -38,7 +38,7 @@ def mnist(kind: str, count: int) -> tuple[Images, Labels]:
 def of_digits() -> LoadedModel:
     """Logistic regression after three passes over some of MNIST: right nine times in ten."""
     images, labels = (torch.tensor(part[:TRAINED_ON]) for part in mnist("train", 60_000))
-    network = architectures.build(knobs.model("logistic_regression"), (28, 28, 1), 10)
+    network = architectures.build(sections.model("logistic_regression"), (28, 28, 1), 10)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.3)
     for batch in torch.split(torch.arange(TRAINED_ON).repeat(3), 100):
         optimizer.zero_grad()
@@ -57,7 +57,7 @@ def lay_out(folder: Path, *, favourite: int) -> str:
         The MD5 of the model.
     """
     (folder / "params.yaml").write_text(parameters.text(), encoding="utf-8")
-    model = architectures.build(knobs.model("logistic_regression"), (28, 28, 1), 10)
+    model = architectures.build(sections.model("logistic_regression"), (28, 28, 1), 10)
     with torch.no_grad():
         model.get_parameter("linear.weight").zero_()
         model.get_parameter("linear.bias").zero_()[favourite] = 2.0
@@ -73,7 +73,7 @@ def lay_out(folder: Path, *, favourite: int) -> str:
                     "model.name": "logistic_regression",
                     "model.standardize": False,
                     "numerics": "portable",
-                    "train": knobs.TRAIN.model_dump(),
+                    "train": sections.TRAIN.model_dump(),
                 }
             },
             "outs": [{"path": "models/model.pt", "hash": "md5", "md5": md5}],

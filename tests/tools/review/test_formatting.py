@@ -1,4 +1,4 @@
-"""What a reader sees is rounded in one place, and no name is read as a mark."""
+"""Numbers are rounded in one place, and no name is read as markup."""
 
 import pytest
 from markdown_it import MarkdownIt

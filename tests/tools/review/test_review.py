@@ -1,4 +1,4 @@
-"""Real branches of a real repository are reviewed for what they are."""
+"""Reviews of real branches of a real repository."""
 
 import csv
 import json
@@ -21,7 +21,7 @@ def main(built: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture
 def branch(main: Project) -> Iterator[Project]:
-    """The same project on a branch that leaves main here, for one test to go on with."""
+    """The same project on a branch that leaves main here, for one test to continue."""
     main.must("git", "checkout", "--quiet", "-b", "branch")
     yield main
     main.must("git", "reset", "--quiet", "--hard")
@@ -122,7 +122,7 @@ def test_a_comment_in_a_stage_changes_nothing(branch: Project) -> None:
 
 
 @pytest.mark.slow
-def test_another_split_cannot_be_compared_and_shows_the_metrics_alone(branch: Project) -> None:
+def test_another_split_cannot_be_compared_and_shows_only_the_metrics(branch: Project) -> None:
     branch.replace("params.yaml", "  val_fraction: 0.2", "  val_fraction: 0.25")
     rebuild(branch, "Validate on more")
     markdown = review(branch)
@@ -180,11 +180,11 @@ def test_a_renamed_parameter_stands_in_one_row_and_a_stale_lock_is_warned_of(
 
 
 @pytest.mark.parametrize("missing", ["base", "branch"])
-def test_metrics_that_a_side_lacks_are_dashes(branch: Project, missing: str) -> None:
+def test_metrics_that_base_or_head_lacks_are_dashes(branch: Project, missing: str) -> None:
     branch.must("git", "rm", "--quiet", "-r", "metrics")
     branch.commit("No metrics")
-    sides = ("branch", "main") if missing == "base" else ("main", "branch")
-    markdown = review(branch, *sides)
+    revisions = ("branch", "main") if missing == "base" else ("main", "branch")
+    markdown = review(branch, *revisions)
     assert markdown.startswith(
         "**Cannot be compared.** No metrics/test_predictions.csv in branch; "
     )
@@ -279,7 +279,7 @@ def test_markup_in_names_is_shown_and_not_obeyed(branch: Project) -> None:
 
 
 @pytest.mark.slow
-def test_seeds_of_both_sides_are_trained_and_the_verdict_is_on_the_recipes(
+def test_seeds_of_base_and_head_are_trained_and_the_verdict_is_on_the_recipes(
     branch: Project,
 ) -> None:
     branch.replace("params.yaml", "  lr: 0.1", "  lr: 0.00001")
@@ -294,7 +294,7 @@ def test_seeds_of_both_sides_are_trained_and_the_verdict_is_on_the_recipes(
         r"^\| (\d) \| ([\d.]+)\u00a0% \| ([\d.]+)\u00a0% \| −", markdown, re.MULTILINE
     )
     assert [seed for seed, _, _ in rows] == ["1", "2"]
-    # Seed 1 of the first side, as DVC itself makes it.
+    # Seed 1 of the base, as DVC itself trains it.
     branch.must("git", "checkout", "--quiet", "main")
     branch.must("dvc", "exp", "run", "--quiet", "--set-param", "train.seed=1")
     accuracy = json.loads(branch.read("metrics/test.json"))["accuracy"]
@@ -351,7 +351,7 @@ def test_seeds_have_to_be_two_at_least(branch: Project) -> None:
         ("metrics/history.csv", "\n0,", "\n0,nan,", "a table of numbers"),
     ],
 )
-def test_a_damaged_file_is_named_with_its_side(
+def test_a_damaged_file_is_named_with_its_revision(
     branch: Project, file: str, old: str, new: str, message: str
 ) -> None:
     branch.replace(file, old, new)

@@ -26,7 +26,7 @@ def predictions(predicted: list[int], labels: list[int] | None = None) -> Predic
     )
 
 
-def side(name: str = "a side", **changed: Any) -> ModelResults:
+def results(name: str = "a revision", **changed: Any) -> ModelResults:
     both: dict[Set, Predictions] = {"test": predictions(LABELS), "validation": predictions(LABELS)}
     whole = ModelResults(Snapshot(name, None), {}, {}, {}, both, {}, ["zero", "one", "two"])
     return replace(whole, **changed)
@@ -67,7 +67,7 @@ def test_the_words_speak_of_two_models_or_of_two_recipes() -> None:
         "Test accuracy 99.40\u00a0% → 99.90\u00a0%, +0.50 points "
         "(95 % interval +0.35 to +0.68; p <\u00a00.0001), 10,000 test images."
     )
-    # A seed alone does as much: of the recipes nothing is said.
+    # A seed changes as much by itself: nothing follows for the recipes.
     trained = Trained([1, 2], [0.9, 0.91], [0.91, 0.90], Difference(0.0, -0.1, 0.1, 1.0))
     assert verdict.headline(compared, trained, None).words == (
         "No difference beyond noise between the two recipes"
@@ -98,7 +98,7 @@ def test_each_class_is_compared_with_its_p_adjusted() -> None:
     before = predictions([9] * 8 + [0] * 2 + [1] * 10 + [9] + [2] * 9, labels)
     after = predictions([0] * 10 + [1] * 9 + [9] + [2] * 10, labels)
     zero, one, two = verdict.by_class(
-        verdict.compare(before, after), side(predictions={"test": after})
+        verdict.compare(before, after), results(predictions={"test": after})
     )
     assert (zero.name, zero.images, zero.fixed, zero.broken) == ("zero", 10, 8, 0)
     assert zero.p == pytest.approx(3 * binomtest(8, 8).pvalue)  # the smallest of three
@@ -109,7 +109,7 @@ def test_each_class_is_compared_with_its_p_adjusted() -> None:
 
 
 def test_a_class_without_a_name_is_named_by_its_number() -> None:
-    nameless = side(classes=[])
+    nameless = results(classes=[])
     names = [
         change.name
         for change in verdict.by_class(
@@ -126,34 +126,34 @@ IMAGES = "data/raw/test_images.npy"
 @pytest.mark.parametrize(
     ("after", "reason"),
     [
-        (side(), None),
+        (results(), None),
         (
-            side(hashes={SPLIT: "other"}),
+            results(hashes={SPLIT: "other"}),
             "another split of the data (data/split/val_indices.npy is not the same)",
         ),
         (
-            side(hashes={IMAGES: "other"}),
+            results(hashes={IMAGES: "other"}),
             "another test set (data/raw/test_images.npy is not the same)",
         ),
         (
-            side(predictions={"test": predictions(LABELS[:7])}),
+            results(predictions={"test": predictions(LABELS[:7])}),
             "a different number of test images, 10 before and 7 after",
         ),
         (
-            side(predictions={"test": predictions(LABELS, LABELS[::-1])}),
+            results(predictions={"test": predictions(LABELS, LABELS[::-1])}),
             "another test set (metrics/test_predictions.csv lists other images or labels)",
         ),
-        (side("new", predictions={}), "no metrics/test_predictions.csv in new"),
+        (results("new", predictions={}), "no metrics/test_predictions.csv in new"),
         # The verdict needs no validation predictions, only the same split.
-        (side(predictions={"test": predictions(LABELS)}), None),
+        (results(predictions={"test": predictions(LABELS)}), None),
     ],
 )
 def test_what_stands_against_a_verdict_is_named(after: ModelResults, reason: str | None) -> None:
-    before = side(hashes={SPLIT: "this", IMAGES: "this"})
+    before = results(hashes={SPLIT: "this", IMAGES: "this"})
     found = verdict.whole_obstacle(before, after)
     assert (found.text if found else None) == reason
 
 
-def test_without_a_verdict_the_metrics_alone_are_announced() -> None:
+def test_without_a_verdict_only_the_metrics_are_announced() -> None:
     line = verdict.headline(None, None, verdict.Obstacle("another test set (x)")).line
     assert line == "Cannot be compared. Another test set (x); only the metrics are shown below."

@@ -1,4 +1,4 @@
-"""What the workflow of a review runs on GitHub runs here, on a repository with a branch."""
+"""Runs the steps of the review workflow here, on a repository with a branch."""
 
 import json
 import re
@@ -81,11 +81,11 @@ def test_a_branch_with_its_results_passes_and_is_reviewed(origin: Project, tmp_p
     clone = check_out(origin, "rebuilt", tmp_path / "clone")
     assert run_steps(clone, tmp_path / "summary.md") == {
         "Install the pinned packages": 0,
-        "Does dvc.lock belong to the code?": 0,
+        "Check that dvc.lock belongs to the code": 0,
         "Rebuild": 0,
         "Review": 0,
         "Write the summary": 0,
-        "Are the committed results those of the rebuild?": 0,
+        "Check that the rebuild gives the committed results": 0,
     }
     summary = (tmp_path / "summary.md").read_text(encoding="utf-8")
     assert summary.startswith("**Worse: of these two models, the new one is right less often.**")
@@ -98,7 +98,7 @@ def test_a_branch_with_a_stale_lock_is_reviewed_and_fails(origin: Project, tmp_p
     clone = check_out(origin, "stale", tmp_path / "clone")
     assert run_steps(clone, tmp_path / "summary.md") == {
         "Install the pinned packages": 0,
-        "Does dvc.lock belong to the code?": 2,  # make's own status for a failed line
+        "Check that dvc.lock belongs to the code": 2,  # make's own status for a failed line
         "Rebuild": 0,
         "Review": 0,
         "Write the summary": 0,

@@ -1,4 +1,4 @@
-"""A server that speaks S3, and refuses what writes while a file says so.
+"""An S3 server that refuses writes while a file says so.
 
     python -m tests.tools.share.s3_server PORT FILE
 

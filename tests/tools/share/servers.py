@@ -1,4 +1,4 @@
-"""Real servers on this machine: OpenSSH's sshd, S3 as moto speaks it, and a slow line to either."""
+"""Real local servers: OpenSSH's sshd, S3 by moto, and a slow line to either."""
 
 import os
 import pwd
@@ -35,7 +35,7 @@ needs_s3 = pytest.mark.skipif(
 
 
 class S3:
-    """A server that speaks S3, in a process of its own, with one bucket."""
+    """An S3 server in a process of its own, with one bucket."""
 
     def __init__(self, folder: Path, port: int) -> None:
         self.port = port
@@ -52,7 +52,7 @@ class S3:
         self._answer.write_text(answer)
 
     def client(self) -> Any:
-        """Return what reads and writes the bucket behind everybody's back."""
+        """Return a client that reads and writes the bucket directly."""
         import boto3
 
         return boto3.client(
@@ -74,13 +74,13 @@ class S3:
         return content
 
     def write(self, name: str, content: bytes) -> None:
-        """Put bytes in the place of an object."""
+        """Replace the bytes of an object."""
         self.client().put_object(Bucket=BUCKET, Key=name, Body=content)
 
 
 @contextmanager
 def s3_server(folder: Path) -> Iterator[S3]:
-    """Start a server that speaks S3."""
+    """Start an S3 server."""
     server = S3(folder, free_port())
     command = [
         sys.executable,
@@ -95,7 +95,7 @@ def s3_server(folder: Path) -> Iterator[S3]:
 
 
 class SSH:
-    """An sshd whose one key lets in whoever has `home` as the home folder."""
+    """An sshd with one key, for users whose home folder is `home`."""
 
     def __init__(self, folder: Path, port: int) -> None:
         self.port = port
@@ -211,7 +211,7 @@ class Line:
 
 @contextmanager
 def line_to(port: int, bytes_per_second: int | None = None) -> Iterator[Line]:
-    """Lay a line to a server."""
+    """Open a line to a server."""
     line = Line(port, bytes_per_second)
     try:
         yield line
@@ -220,13 +220,13 @@ def line_to(port: int, bytes_per_second: int | None = None) -> Iterator[Line]:
 
 
 def free_port() -> int:
-    """Return a port that nobody uses now."""
+    """Return a free port."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         return int(listening.getsockname()[1])
 
 
 def answers(port: int) -> bool:
-    """Say whether somebody listens on a port."""
+    """Return whether a process listens on a port."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
     except OSError:

@@ -1,4 +1,4 @@
-"""Experiments go over git to others, and nobody's are lost where two differ."""
+"""Experiments are exchanged over git, and none are lost where two differ."""
 
 import subprocess
 from pathlib import Path
@@ -10,7 +10,7 @@ from tools.repository import git
 from tools.share import exchange
 from tools.share.exchange import Exchanged
 
-BASELINE = "1" * 40  # of an experiment nothing but its name is looked at
+BASELINE = "1" * 40  # only the name of an experiment matters
 FINISHED = f"refs/exps/11/{'1' * 38}"
 DIVERGED = f"refs/diverged/11/{'1' * 38}"
 

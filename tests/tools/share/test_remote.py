@@ -30,7 +30,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
 
 
 def settings(folder: Path) -> tuple[str, str]:
-    """The text of what lies in git, and of what does not."""
+    """The settings in git, and those that are not."""
     local = folder / ".dvc/config.local"
     return (folder / ".dvc/config").read_text(), local.read_text() if local.exists() else ""
 
@@ -47,9 +47,9 @@ def test_a_folder_becomes_the_default_remote_and_what_is_pulled_is_verified(
         "",
     )
     assert list(store.iterdir()) == []
-    told = capsys.readouterr().out.splitlines()
-    assert told[0] == f"{store} can be reached, read and written"
-    assert told[1] == ".dvc/config has its settings, for everyone: shared"
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == f"{store} can be reached, read and written"
+    assert printed[1] == ".dvc/config has its settings, for everyone: shared"
 
 
 @needs_s3

@@ -1,4 +1,4 @@
-"""Two people on two clones: what one computed, the other never computes again."""
+"""Two people on two clones: neither recomputes results of the other."""
 
 import os
 import pty
@@ -129,19 +129,23 @@ def flipped(content: bytes) -> bytes:
 @pytest.mark.slow
 def test_a_fresh_clone_gets_a_revision_and_runs_no_stage(folder_team: Team) -> None:
     team, ana = folder_team, folder_team.ana
-    told = team.must(ana, *SHARE)
-    assert re.search(r"^data    sent 2\d files \([\d.]+kB\), 0 there already$", told, re.M), told
-    assert "next    git push: origin lacks this commit" in told
+    output = team.must(ana, *SHARE)
+    assert re.search(r"^data    sent 2\d files \([\d.]+kB\), 0 there already$", output, re.M), (
+        output
+    )
+    assert "next    git push: origin lacks this commit" in output
     ana.must("git", "push", "--quiet", "origin", "main")
     (ana.folder / "notes.txt").write_text("later")
-    told = team.must(ana, *SHARE)
-    assert re.search(r"^data    sent 0 files, 2\d there already$", told, re.M), told
-    assert "but     uncommitted files are not shared: notes.txt" in told
-    assert "git push" not in told
+    output = team.must(ana, *SHARE)
+    assert re.search(r"^data    sent 0 files, 2\d there already$", output, re.M), output
+    assert "but     uncommitted files are not shared: notes.txt" in output
+    assert "git push" not in output
 
     ben = team.clone("ben")
-    told = team.must(ben, *PULL)
-    assert re.search(r"^data    got 1\d files \([\d.]+kB\), \d+ here already$", told, re.M), told
+    output = team.must(ben, *PULL)
+    assert re.search(r"^data    got 1\d files \([\d.]+kB\), \d+ here already$", output, re.M), (
+        output
+    )
     # The metrics too are in the cache, for DVC to restore stages with.
     (ben.folder / "dvc.lock").unlink()
     done = team.must(ben, "dvc", "repro")
@@ -189,19 +193,19 @@ def test_what_one_computed_another_compares_without_computing(
         ana = shared.ana
         ana.must("git", "push", "--quiet", "origin", "main")
         shared.must(ana, *COMPARE)
-        told = shared.must(ana, *SHARE)
-        assert "runs    2 experiments sent to origin, 0 there already" in told
+        output = shared.must(ana, *SHARE)
+        assert "runs    2 experiments sent to origin, 0 there already" in output
 
         cat = shared.clone("cat")  # without our commands
         shared.must(cat, "dvc", "pull")
         assert (cat.folder / MODEL).read_bytes() == (ana.folder / MODEL).read_bytes()
 
         ben = shared.clone("ben")
-        told = shared.must(ben, *PULL)
-        assert "runs    2 experiments got from origin, 0 here already" in told
+        output = shared.must(ben, *PULL)
+        assert "runs    2 experiments got from origin, 0 here already" in output
         assert "Running stage" not in shared.must(ben, "dvc", "repro")
-        told = shared.must(ben, *COMPARE)
-        assert told.startswith("2 experiments, 2 of them ran before\n"), told
+        output = shared.must(ben, *COMPARE)
+        assert output.startswith("2 experiments, 2 of them ran before\n"), output
         for page in ("reports/compare.html", "reports/compare.md"):
             assert ben.read(page) == ana.read(page)
         assert "lr-0.01" in shared.must(ben, "dvc", "exp", "show", "--csv")
@@ -233,8 +237,8 @@ def test_a_flipped_byte_on_a_remote_is_noticed_named_and_repaired(
         assert all(path.name != md5[2:] for path in cache(ben))
         assert (ben.folder / "data/raw/train_images.npy").exists()
 
-        told = shared.must(ana, *SHARE, "--verify")
-        assert f"fixed   {MODEL}, which was damaged there" in told
+        output = shared.must(ana, *SHARE, "--verify")
+        assert f"fixed   {MODEL}, which was damaged there" in output
         shared.must(ben, *PULL)
         assert (ben.folder / MODEL).read_bytes() == (ana.folder / MODEL).read_bytes()
 
@@ -250,7 +254,7 @@ def test_a_flipped_byte_on_a_remote_is_noticed_named_and_repaired(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_dvc_pull_alone_does_not_take_a_flipped_byte(
+def test_dvc_pull_by_itself_does_not_take_a_flipped_byte(
     built: Project, tmp_path: Path, kind: str
 ) -> None:
     with team(built, tmp_path, kind) as shared:
@@ -267,7 +271,7 @@ def test_dvc_pull_alone_does_not_take_a_flipped_byte(
 @pytest.mark.slow
 @needs_sshd
 @pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGKILL])
-def test_sharing_over_a_slow_line_shows_progress_and_goes_on_after_it_was_stopped(
+def test_sharing_over_a_slow_line_shows_progress_and_resumes_after_it_was_stopped(
     built: Project, tmp_path: Path, kill: signal.Signals
 ) -> None:
     with team(built, tmp_path, "ssh") as shared:
@@ -301,8 +305,8 @@ def test_sharing_over_a_slow_line_shows_progress_and_goes_on_after_it_was_stoppe
             assert finals == stored, "something half-written"
         ana.must("git", "checkout", "--quiet", ".dvc/config")
         ana.must("git", "push", "--quiet", "origin", "main")
-        told = shared.must(ana, *SHARE)
-        assert f"{len(finals)} there already" in told
+        output = shared.must(ana, *SHARE)
+        assert f"{len(finals)} there already" in output
         shared.must(shared.clone("ben"), *PULL)
 
 

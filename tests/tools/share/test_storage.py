@@ -1,4 +1,4 @@
-"""Remotes of each kind, on real servers: what is sent and got is whole and right, or it is said."""
+"""Remotes of each kind, on real servers: transfers are complete and correct, or an error."""
 
 import hashlib
 import os
@@ -32,7 +32,7 @@ KINDS = [
 
 
 class Remote(NamedTuple):
-    """A remote, and what writes to it behind its back."""
+    """A remote, and a function that writes to it directly."""
 
     settings: dict[str, Any]
     write: Callable[[str, bytes], object]
@@ -113,21 +113,21 @@ def test_what_was_sent_comes_back_and_what_was_changed_there_is_named(
     assert {path.stat().st_mode & 0o777 for path in theirs.values()} == {0o444}
 
     flipped = storage.object(md5(CONTENTS[1]))
-    cut_off = storage.object(md5(CONTENTS[0]))
+    truncated = storage.object(md5(CONTENTS[0]))
     remote.write(flipped, b"Two" + CONTENTS[1][3:])
-    remote.write(cut_off, b"on")
+    remote.write(truncated, b"on")
     for path in theirs.values():
         path.unlink()
     damaged = {
         flipped: md5(b"Two" + CONTENTS[1][3:]),
-        cut_off: md5(b"on"),
+        truncated: md5(b"on"),
         gone: "",
     }
     assert storage.get({**sums, gone: "f" * 32}, theirs) == damaged
     assert [path.read_bytes() for path in theirs.values() if path.exists()] == [b""]
     assert not list((tmp_path / "theirs").glob("*/*.*")), "something half-written"
 
-    storage.send({flipped: sources[md5(CONTENTS[1])], cut_off: sources[md5(CONTENTS[0])]})
+    storage.send({flipped: sources[md5(CONTENTS[1])], truncated: sources[md5(CONTENTS[0])]})
     assert storage.get(sums, {}) == {}
 
 
@@ -195,7 +195,7 @@ def test_an_s3_server_that_takes_nothing_is_understood(
 
 
 @needs_s3
-@pytest.mark.slow  # the library asks again for eight seconds
+@pytest.mark.slow  # the library retries for eight seconds
 def test_an_s3_server_that_is_away_is_said_to_be(s3: S3) -> None:
     error = refused({**settings_of(s3), "endpointurl": f"http://127.0.0.1:{free_port()}"})
     assert error.what == "the remote cannot be reached"
@@ -250,7 +250,7 @@ def test_an_ssh_server_that_only_lets_read_is_understood(
 
 @pytest.fixture
 def mount(tmp_path: Path) -> Iterator[Callable[[str, str], Path]]:
-    """What mounts a small file system, which takes root."""
+    """Mounts a small file system; needs root."""
     if os.geteuid() != 0:
         pytest.skip("mounting a file system takes root: no full or read-only disk was tried")
     with ExitStack() as mounted:
@@ -272,7 +272,7 @@ def mount(tmp_path: Path) -> Iterator[Callable[[str, str], Path]]:
 
 
 @pytest.mark.parametrize("kind", ["folder", pytest.param("ssh", marks=needs_sshd)])
-def test_a_disk_that_is_full_there_is_told_and_nothing_half_written_stays(
+def test_a_disk_that_is_full_there_is_reported_and_nothing_half_written_stays(
     kind: str,
     mount: Callable[[str, str], Path],
     tmp_path: Path,
@@ -297,7 +297,7 @@ def test_a_disk_that_is_full_there_is_told_and_nothing_half_written_stays(
 
 
 @pytest.mark.parametrize("kind", ["folder", pytest.param("ssh", marks=needs_sshd)])
-def test_a_disk_that_is_read_only_there_is_told(
+def test_a_disk_that_is_read_only_there_is_reported(
     kind: str,
     mount: Callable[[str, str], Path],
     tmp_path: Path,

@@ -1,4 +1,4 @@
-"""Likely causes of other bits: each is named when it is so, and only then."""
+"""Likely causes of different bits: each is named if it applies, and only then."""
 
 import platform
 from importlib import metadata

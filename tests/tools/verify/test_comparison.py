@@ -1,4 +1,4 @@
-"""What differs between two versions of a file is said as a reader would say it."""
+"""Differences between two versions of a file, in a reader's words."""
 
 import io
 import json
@@ -163,7 +163,7 @@ def test_a_text_differs_by_lines_shown_around_the_first_difference() -> None:
     ]
 
 
-def test_a_text_that_goes_on_differs_by_its_number_of_lines() -> None:
+def test_a_longer_text_differs_by_its_number_of_lines() -> None:
     assert differences("a.txt", b"a\n", b"a\nb\n") == ["lines: 2 → 3", "line 2: '' → 'b'"]
 
 
@@ -182,7 +182,7 @@ def test_other_bytes_differ_from_the_first_that_does() -> None:
         ("a.png", png(Image.effect_noise((9, 9), 50))),
     ],
 )
-def test_a_file_that_is_cut_off_is_said_to_be_unreadable(name: str, whole: bytes) -> None:
+def test_a_file_that_is_truncated_is_said_to_be_unreadable(name: str, whole: bytes) -> None:
     half = len(whole) // 2
     lines = differences(name, whole, whole[:half])
     assert lines[0].startswith("cannot be read: ")

@@ -1,4 +1,4 @@
-"""`python -m tools.verify` on projects whose stages can be told to break the promise.
+"""`python -m tools.verify` on projects whose stages can break reproducibility on request.
 
 What is planted in them reads the variable PLANTED, so that a result depends on
 something that no hash covers: the fault that verify is for. `planted` is the
@@ -240,7 +240,7 @@ def test_the_pixels_of_an_image_are_counted(small: Project, temporary: Path) -> 
     ) in done.stdout
 
 
-def test_stages_that_differ_for_themselves_and_those_that_follow_are_told_apart(
+def test_stages_that_differ_for_themselves_and_those_that_follow_are_distinguished(
     small: Project, temporary: Path
 ) -> None:
     done = verify(small, temporary, PLANTED="number")

@@ -14,12 +14,12 @@ import psutil
 import pytest
 import yaml
 
-from core.pipeline.process_rank import Place, place
+from core.pipeline.process_rank import ProcessRank, current
 from tests.support.project import ROOT, Project, copy_project, make_tiny
 
 # Convolutions, batch normalization, dropout and draws for each image: all that a
 # process keeps to itself. Of 320 images the last batch has 2: one of three
-# processes has no part in it.
+# processes has no part of it.
 CNN = [
     ("  name: logistic_regression", "  name: cnn"),
     (
@@ -44,7 +44,7 @@ def torchrun(processes: int) -> list[str]:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    """A tiny project whose data lie ready."""
+    """A tiny project with its data in place."""
     project = make_tiny(copy_project(tmp_path_factory.mktemp("distributed")))
     project.must("python", "-m", "stages.download")
     project.must("python", "-m", "stages.split")
@@ -58,7 +58,7 @@ def _as_committed(project: Project) -> None:
 
 
 def written(project: Project) -> tuple[bytes, str]:
-    """What a training leaves behind; it has to leave nothing else."""
+    """What a training leaves behind, and nothing else."""
     models = sorted(path.name for path in (project.folder / "models").iterdir())
     assert models == [".gitignore", "model.pt"]
     return (project.folder / "models/model.pt").read_bytes(), project.read("metrics/history.csv")
@@ -91,11 +91,11 @@ def test_processes_train_to_the_bits_of_as_many_shards(project: Project) -> None
 @pytest.mark.slow
 def test_they_agree_with_one_process_to_rounding(project: Project) -> None:
     project.must("python", "-m", "stages.train")
-    alone = project.read("metrics/history.csv").splitlines()
+    single = project.read("metrics/history.csv").splitlines()
     for processes in (2, 4):
         project.must(*torchrun(processes), "-m", "stages.train")
         together = project.read("metrics/history.csv").splitlines()
-        for row, other in zip(alone[1:], together[1:], strict=True):
+        for row, other in zip(single[1:], together[1:], strict=True):
             assert [float(value) for value in row.split(",")] == pytest.approx(
                 [float(value) for value in other.split(",")], abs=1e-5
             )
@@ -146,7 +146,7 @@ def wait_for_checkpoint(project: Project, process: "subprocess.Popen[str]") -> N
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
-def test_one_that_is_killed_is_started_again_and_goes_on_to_the_same_bits(
+def test_one_that_is_killed_is_restarted_and_resumes_to_the_same_bits(
     project: Project, rank: int
 ) -> None:
     change(project, *CNN, ("  epochs: 2", "  epochs: 40"))
@@ -156,7 +156,7 @@ def test_one_that_is_killed_is_started_again_and_goes_on_to_the_same_bits(
         ranks(project)[rank].kill()
         printed = process.communicate(timeout=240)[0]
     assert process.returncode == 0, printed
-    assert "going on in epoch" in printed
+    assert "resuming epoch" in printed
     assert written(project) == expected
 
 
@@ -181,7 +181,7 @@ def test_dvc_starts_them_by_the_launcher_and_they_end_with_it(project: Project) 
 
 
 @pytest.mark.slow
-def test_a_number_of_shards_that_does_not_fit_is_told_once(project: Project) -> None:
+def test_a_number_of_shards_that_does_not_fit_is_reported_once(project: Project) -> None:
     change(project, ("  shards: 1", "  shards: 3"))
     failed = project.run(*torchrun(2), "--max-restarts", "0", "-m", "stages.train")
     assert failed.returncode == 1
@@ -189,13 +189,13 @@ def test_a_number_of_shards_that_does_not_fit_is_told_once(project: Project) -> 
     assert "expected: 1 or 2" in failed.stderr
 
 
-def test_the_place_of_a_process_is_what_a_launcher_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_rank_of_a_process_is_what_a_launcher_says(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
-    assert place() == Place(rank=0, world_size=1, local_rank=0, local_world_size=1)
+    assert current() == ProcessRank(rank=0, world_size=1, local_rank=0, local_world_size=1)
     monkeypatch.setenv("RANK", "5")  # by something else: not all of them are there
-    assert place().world_size == 1
+    assert current().world_size == 1
     monkeypatch.setenv("WORLD_SIZE", "8")
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    assert place() == Place(rank=5, world_size=8, local_rank=1, local_world_size=4)
+    assert current() == ProcessRank(rank=5, world_size=8, local_rank=1, local_world_size=4)

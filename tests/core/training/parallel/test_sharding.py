@@ -1,4 +1,4 @@
-"""The gradient of a batch is the same in parts, and its bits do not depend on who computes them."""
+"""The gradient of a batch equals the sum over microbatches, with the same bits on any workers."""
 
 import hashlib
 import json
@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from core.training import architectures
 from core.training.layers import Dropout, Normalize
 from core.training.parallel.sharding import Shards
-from core.training.parallel.workers import ALONE
-from tests.support import knobs
+from core.training.parallel.workers import ONE_WORKER
+from tests.support import sections
 from tests.support.project import ROOT
 
 SHAPE, CLASSES = (6, 5, 2), 4
@@ -30,7 +30,7 @@ def batch(count: int = 23) -> tuple[Tensor, Tensor]:
 
 
 def build(name: str, dropout: float = 0.0) -> nn.Module:
-    settings = knobs.model(
+    settings = sections.model(
         name,
         mlp={"hidden_sizes": [16], "dropout": dropout},
         cnn={"channels": [[4], [6]], "dropout": dropout},
@@ -41,7 +41,7 @@ def build(name: str, dropout: float = 0.0) -> nn.Module:
 def gradients(
     model: nn.Module, images: Tensor, labels: Tensor, shards: int, smoothing: float = 0.0
 ) -> tuple[Tensor, list[Tensor]]:
-    return Shards(model, shards, seed=1, workers=ALONE).gradients(
+    return Shards(model, shards, seed=1, workers=ONE_WORKER).gradients(
         images, labels, label_smoothing=smoothing
     )
 
@@ -95,20 +95,20 @@ def test_a_small_last_batch_falls_into_fewer_parts(count: int, shards: int) -> N
 def test_each_part_normalizes_by_its_own_batch_and_the_statistics_are_averaged() -> None:
     images, labels = batch(20)
     model = build("cnn")
-    alone = [build("cnn"), build("cnn")]
-    for part, replica in zip(images.chunk(2), alone, strict=True):
+    single = [build("cnn"), build("cnn")]
+    for part, replica in zip(images.chunk(2), single, strict=True):
         replica(part)
 
-    shards = Shards(model, 2, seed=1, workers=ALONE)
+    shards = Shards(model, 2, seed=1, workers=ONE_WORKER)
     shards.gradients(images, labels, label_smoothing=0)
     own = [dict(replica.named_buffers()) for replica in shards.replicas]
-    for found, expected in zip(own, alone, strict=True):
+    for found, expected in zip(own, single, strict=True):
         for name, buffer in expected.named_buffers():
             assert torch.equal(found[name], buffer), name
     assert not torch.equal(own[0]["blocks.2.running_mean"], own[1]["blocks.2.running_mean"])
 
     shards.average_buffers()
-    first, second = (dict(replica.named_buffers()) for replica in alone)
+    first, second = (dict(replica.named_buffers()) for replica in single)
     for replica in shards.replicas:
         for name, buffer in replica.named_buffers():
             if "running" in name:
@@ -124,7 +124,7 @@ def test_averaging_leaves_what_is_equal_as_it_is_to_the_last_bit(shards: int) ->
     model = nn.Sequential(OrderedDict(normalize=Normalize(1000), linear=nn.Linear(1000, 2)))
     model.get_buffer("normalize.mean").copy_(values)
     assert shards != 3 or not torch.equal(torch.stack([values] * 3).sum(0) / 3, values)
-    replicas = Shards(model, shards, seed=1, workers=ALONE)
+    replicas = Shards(model, shards, seed=1, workers=ONE_WORKER)
 
     for _ in range(3):
         replicas.average_buffers()
@@ -135,7 +135,7 @@ def test_averaging_leaves_what_is_equal_as_it_is_to_the_last_bit(shards: int) ->
 
 def test_replicas_share_their_parameters_and_nothing_else() -> None:
     model = build("cnn")
-    shards = Shards(model, 3, seed=1, workers=ALONE)
+    shards = Shards(model, 3, seed=1, workers=ONE_WORKER)
 
     assert shards.replicas[0] is model
     for replica in shards.replicas[1:]:
@@ -149,7 +149,7 @@ def test_replicas_share_their_parameters_and_nothing_else() -> None:
 def test_each_replica_draws_its_own_masks_by_the_seed() -> None:
     masks: list[Tensor] = []
     for seed in (1, 1, 2, 2**63 - 1):
-        shards = Shards(build("cnn", dropout=0.5), 2, seed=seed, workers=ALONE)
+        shards = Shards(build("cnn", dropout=0.5), 2, seed=seed, workers=ONE_WORKER)
         layers = [m for r in shards.replicas for m in r.modules() if isinstance(m, Dropout)]
         masks += [layer(torch.ones(200)) for layer in layers]
 
@@ -168,15 +168,16 @@ import torch
 from core.training import architectures, evaluation
 from core.training.loop import Training
 from core.training.parallel.workers import Workers
-from tests.support import knobs
+from tests.support import sections
 
 workers = Workers(int(sys.argv[1]))
 generator = torch.Generator().manual_seed(0)
 images = torch.randint(0, 256, (2300, 8, 8, 1), generator=generator).byte()
 labels = torch.randint(0, 10, (2300,), generator=generator)
-settings = knobs.model("cnn", cnn={"channels": [[8], [8, 8]], "dropout": 0.25}, standardize=True)
+settings = sections.model("cnn", cnn={"channels": [[8], [8, 8]], "dropout": 0.25}, standardize=True)
 model = architectures.build(settings, (8, 8, 1), 10, seed=1)
-train = knobs.train(shards=4, momentum=0.9, lr=0.05, epochs=2, augment={"shift": 1, "flip": True})
+augment = {"shift": 1, "flip": True}
+train = sections.train(shards=4, momentum=0.9, lr=0.05, epochs=2, augment=augment)
 rows = []
 kept = Training(model, train, workers).fit(
     images, labels, torch.arange(450), torch.arange(450, 2300),
@@ -206,10 +207,10 @@ def trained(workers: int, threads: int = 1, *command: str) -> list[object]:
 @pytest.mark.slow
 def test_bits_depend_neither_on_the_workers_nor_on_the_threads_nor_on_the_processors() -> None:
     # A CNN with batch normalization, dropout and augmentation, in four shards.
-    alone = trained(1)
+    single = trained(1)
 
-    assert alone[0] != hashlib.sha256(b"").hexdigest()
-    assert trained(2) == alone
-    assert trained(4, threads=4) == alone
+    assert single[0] != hashlib.sha256(b"").hexdigest()
+    assert trained(2) == single
+    assert trained(4, threads=4) == single
     if shutil.which("taskset"):
-        assert trained(4, 4, "taskset", "--cpu-list", str(min(os.sched_getaffinity(0)))) == alone
+        assert trained(4, 4, "taskset", "--cpu-list", str(min(os.sched_getaffinity(0)))) == single

@@ -1,4 +1,4 @@
-"""Calls side by side: their results come in order, and each uses the threads it may."""
+"""Parallel calls: their results come in order, and each uses its share of the threads."""
 
 import threading
 
@@ -7,7 +7,7 @@ import torch
 
 from core.training.parallel import distributed
 from core.training.parallel.distributed import DistributedWorkers
-from core.training.parallel.workers import ALONE, Workers
+from core.training.parallel.workers import ONE_WORKER, Workers
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
@@ -28,14 +28,14 @@ def test_as_many_calls_run_at_once_as_there_are_workers() -> None:
     assert len(list(Workers(3).map(lambda _: meeting.wait(), range(6)))) == 6
 
 
-def test_one_process_hands_out_each_result_before_it_makes_the_next() -> None:
+def test_one_process_yields_each_result_before_it_computes_the_next() -> None:
     made: list[int] = []
 
     def call(number: int) -> int:
         made.append(number)
         return number
 
-    results = DistributedWorkers(distributed.ALONE, 1).map(call, range(6))
+    results = DistributedWorkers(distributed.ONE_PROCESS, 1).map(call, range(6))
 
     # Kept until the end, each result would keep the memory of its batch from being used again.
     assert (next(results), made) == (0, [0])
@@ -43,7 +43,7 @@ def test_one_process_hands_out_each_result_before_it_makes_the_next() -> None:
 
 
 def test_one_worker_is_the_thread_of_the_caller() -> None:
-    (thread,) = ALONE.map(lambda _: threading.current_thread(), [0])
+    (thread,) = ONE_WORKER.map(lambda _: threading.current_thread(), [0])
 
     assert thread is threading.current_thread()
 

@@ -43,15 +43,15 @@ class Cluster:
     def add(self, **environment: str) -> psutil.Popen:
         """Start a node with one processor; the first one becomes the head."""
         if self.nodes:
-            place = ["--address", self.address]
+            connection = ["--address", self.address]
         else:
-            place = ["--head", "--port", str(self.port), "--include-dashboard", "false"]
-            place += ["--ray-client-server-port", str(self.client_port)]
-            place += ["--temp-dir", str(self.folder / "ray")]
+            connection = ["--head", "--port", str(self.port), "--include-dashboard", "false"]
+            connection += ["--ray-client-server-port", str(self.client_port)]
+            connection += ["--temp-dir", str(self.folder / "ray")]
         count = self._registered()
         options = ["--num-cpus", "1", "--object-store-memory", "200000000", "--block"]
         node = psutil.Popen(
-            [Path(sys.executable).with_name("ray"), "start", *place, *options],
+            [Path(sys.executable).with_name("ray"), "start", *connection, *options],
             env={**os.environ, **self.environment, **environment},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -134,10 +134,10 @@ def test_ctrl_c_stops_the_nodes_and_keeps_what_is_done(
     wait_for(lambda: len(trees(project)) >= 1, "the first result")
     wait_for(lambda: any(map(three_nodes.runs_something, three_nodes.nodes)), "a training")
     os.killpg(comparison.pid, signal.SIGINT)
-    _, told = comparison.communicate(timeout=SECONDS)
+    _, errors = comparison.communicate(timeout=SECONDS)
 
     assert comparison.returncode == 130
-    assert told == (
+    assert errors == (
         "stopped; the same command continues from here\n"
         "interrupted; nothing half-written was left behind\n"
     )
@@ -218,7 +218,7 @@ def test_a_node_with_other_packages_is_refused_with_the_difference(
 
 @needs_ray
 @pytest.mark.slow
-def test_a_cluster_of_this_machine_alone_is_started_and_ended(project: Project) -> None:
+def test_a_cluster_of_only_this_machine_is_started_and_ended(project: Project) -> None:
     before = {each.pid for each in psutil.process_iter() if each.name() == "raylet"}
     done = project.run(*COMPARE, "train.lr=0.1", "--seeds", "2", "--ray", "local")
     assert (done.returncode, done.stderr) == (0, "")
@@ -250,10 +250,10 @@ def test_an_address_where_no_cluster_answers_is_an_error_at_once(
 ) -> None:
     before = time.monotonic()
     run = chosen(tmp_path, None, address).run([], Snapshot("", ""))
-    with pytest.raises(SetupError, match=what) as told:
+    with pytest.raises(SetupError, match=what) as caught:
         next(run)
     assert time.monotonic() - before < 10
-    assert address in (told.value.details["where"], told.value.details["found"])
+    assert address in (caught.value.details["where"], caught.value.details["found"])
 
 
 def test_what_is_shipped_is_there_when_it_is_unpacked(built: Project, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Sections of params.yaml as the tests run with them, and others that differ in a few knobs."""
+"""Sections of params.yaml with the tests' values, and variants of them."""
 
 from typing import Any, TypeVar
 
@@ -13,19 +13,19 @@ MODEL = parameters.checked().section(ModelParams)
 TRAIN = parameters.checked().section(TrainParams)
 
 
-def changed(section: Sections, **knobs: Any) -> Sections:
-    """Change knobs of a section; a dict stands for some knobs of a section within it."""
+def changed(section: Sections, **changes: Any) -> Sections:
+    """Change values of a section; a dict changes some values of a nested section."""
     values = section.model_dump()
-    for name, value in knobs.items():
+    for name, value in changes.items():
         values[name] = values[name] | value if isinstance(value, dict) else value
     return type(section).model_validate(values)
 
 
-def model(name: str, **knobs: Any) -> ModelParams:
+def model(name: str, **changes: Any) -> ModelParams:
     """The section `model` with another architecture."""
-    return changed(MODEL, name=name, **knobs)
+    return changed(MODEL, name=name, **changes)
 
 
-def train(**knobs: Any) -> TrainParams:
-    """The section `train` with other knobs."""
-    return changed(TRAIN, **knobs)
+def train(**changes: Any) -> TrainParams:
+    """The section `train` with other values."""
+    return changed(TRAIN, **changes)
