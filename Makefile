@@ -12,7 +12,7 @@ HASH := \#
 # Default of `make compare`; to change it: make compare COMPARE="train.batch_size=50,100 --seeds 5"
 COMPARE ?= train.lr=0.001,0.003,0.01,0.03,0.1,0.3,1 --seeds 3
 
-.PHONY: environment repro verify deps test test-slow fuzz audit repair check format lock extra compare recipe exp fresh review notebook try remote share pull
+.PHONY: environment repro verify deps test test-slow test-adapt fuzz audit repair check format lock extra compare recipe exp fresh review notebook try remote share pull
 
 repro: environment
 	@$(VENV) python -m dvc repro
@@ -75,7 +75,11 @@ test: environment
 	@$(VENV) python -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-slow: environment
-	@$(VENV) python -m pytest -n 2 --dist loadfile -m slow --timeout 1800
+	@$(VENV) python -m pytest -n 2 --dist loadfile -m "slow and not adapt" --timeout 1800
+
+# Makes each change of docs/adapt.md in a clone, and runs the checks and the tests there.
+test-adapt: environment
+	@$(VENV) python -m pytest -m adapt --timeout 3600
 
 # Tests every reader with many random inputs: make fuzz EXAMPLES=10000 SEED=1
 fuzz: EXAMPLES ?= 1000

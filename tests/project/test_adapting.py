@@ -3,6 +3,7 @@
 import re
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -133,7 +134,22 @@ def test_each_folder_that_a_team_may_not_need_is_in_the_table() -> None:
     ]
 
 
+# Those of the whole project, which know of every file, and of what is changed.
+NEAR = ("tests/project", "tests/core/pipeline/test_params.py", "tests/core/training/test_models.py")
+
+
+def check(project: Project, message: str) -> None:
+    """Rebuild and commit, and run the checks and the tests that are near to the change."""
+    project.must("dvc", "repro")
+    if message == "Another default":
+        state_new_results(project)
+    project.commit(message)
+    make(project, "check")
+    project.must("python", "-m", "pytest", "-q", "-m", "not slow", "-n", "2", *NEAR)
+
+
 @pytest.mark.slow
+@pytest.mark.adapt
 @pytest.mark.parametrize("name", [*CHANGES, "Another name"])
 def test_a_change_passes_the_checks(name: str, tmp_path: Path) -> None:
     project = clone(tmp_path / "project")
@@ -142,50 +158,67 @@ def test_a_change_passes_the_checks(name: str, tmp_path: Path) -> None:
         assert "samebits" not in project.read("README.md")
     else:
         change(project, name)
-    project.must("dvc", "repro")
-    if name == "Another default":
-        state_new_results(project)
-    project.commit(name)
-    make(project, "check")
-    project.must("python", "-m", "pytest", "-q", "-m", "not slow", "tests/project", "-n", "2")
+    check(project, name)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_with_all_changes_the_suite_passes(tmp_path: Path) -> None:
+@pytest.mark.adapt
+@pytest.mark.parametrize("row", DELETIONS)
+def test_what_is_left_after_a_deletion_passes_the_checks(row: str, tmp_path: Path) -> None:
     project = clone(tmp_path / "project")
+    assert delete(project, row) <= MOST_LINES
+    check(project, f"Delete {row}")
+    project.must("python", "-m", "pytest", "-q", "--collect-only")  # all others can be imported
+
+
+def all_changes(folder: Path) -> Project:
+    """A clone with every change of the page, and its results."""
+    project = clone(folder)
     for name in CHANGES:
         change(project, name)
     rename(project)
     project.must("dvc", "repro")
     state_new_results(project)
     project.commit("All changes")
-    make(project, "test")
+    return project
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("row", DELETIONS)
-def test_what_is_left_after_a_deletion_passes_the_checks(row: str, tmp_path: Path) -> None:
-    project = clone(tmp_path / "project")
-    assert delete(project, row) <= MOST_LINES
-    project.must("dvc", "repro")
-    project.commit(f"Delete {row}")
-    make(project, "check")
-    # All other tests can be imported, and those of the whole project pass.
-    project.must("python", "-m", "pytest", "-q", "--collect-only")
-    project.must("python", "-m", "pytest", "-q", "-m", "not slow", "tests/project", "-n", "2")
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_after_all_deletions_the_suite_passes_and_make_says_what_is_missing(tmp_path: Path) -> None:
-    project = clone(tmp_path / "project")
+def all_deletions(folder: Path) -> Project:
+    """A clone without all that the page says can be deleted."""
+    project = clone(folder)
     for row in DELETIONS:
         delete(project, row)
     project.must("dvc", "repro")
     project.commit("Delete what a team may not need")
+    return project
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("adapted", [all_changes, all_deletions])
+def test_with_all_of_them_the_checks_pass(
+    adapted: Callable[[Path], Project], tmp_path: Path
+) -> None:
+    project = adapted(tmp_path / "project")
+    make(project, "check")
+    project.must("python", "-m", "pytest", "-q", "--collect-only")
+    project.must("python", "-m", "pytest", "-q", "-m", "not slow", "-n", "2", *NEAR)
+
+
+@pytest.mark.slow
+def test_make_says_which_command_was_deleted(tmp_path: Path) -> None:
+    project = clone(tmp_path / "project")
+    for row in DELETIONS:
+        delete(project, row)
     for target in ("share", "pull", "review", "verify", "try", "notebook"):
         done = project.run("make", "--old-file=environment", target)
         assert done.returncode == 2
         assert "error: this project has no tools/" in done.stderr
-    make(project, "test")
+
+
+@pytest.mark.slow
+@pytest.mark.adapt
+@pytest.mark.parametrize("adapted", [all_changes, all_deletions])
+def test_with_all_of_them_the_suite_passes(
+    adapted: Callable[[Path], Project], tmp_path: Path
+) -> None:
+    make(adapted(tmp_path / "project"), "test")
