@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from core.statistics import significance
-from core.statistics.significance import Correct, Difference
+from core.statistics import recipe_comparison
+from core.statistics.recipe_comparison import Correct, Difference
 from tools.experiments.grid import Experiment
 from tools.experiments.store import Divergence, Result
 
@@ -108,7 +108,9 @@ def compare(planned: Sequence[Experiment], found: Iterable[Result | Divergence])
     everything = [result for recipe in recipes for result in recipe.results]
     caveat = _caveat(everything)
     if len(complete) > 1 and not caveat:
-        tested = significance.against_the_best([_correct(recipe) for recipe in complete], best=0)
+        tested = recipe_comparison.against_the_best(
+            [_correct(recipe) for recipe in complete], best=0
+        )
         complete = [
             replace(recipe, behind=difference)
             for recipe, difference in zip(complete, tested, strict=True)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from core.statistics.significance import Correct, against_the_best, holm, paired_difference
+from core.statistics.recipe_comparison import Correct, against_the_best, holm, paired_difference
 
 
 def predictions(
