@@ -1,5 +1,6 @@
 """Chooses where experiments run: on this machine, or on the nodes of a Ray cluster."""
 
+import importlib
 import importlib.util
 from pathlib import Path
 
@@ -31,6 +32,6 @@ def chosen(root: Path, jobs: int | None, ray: str | None) -> Executor:
             todo="run it without --ray",
         )
     extra.require("ray", "ray", "--ray")
-    from tools.experiments.ray.ray_executor import RayExecutor
-
-    return RayExecutor(root, jobs, ray)
+    module = importlib.import_module(f"{RAY_EXECUTOR}.ray_executor")
+    executor: Executor = module.RayExecutor(root, jobs, ray)
+    return executor
