@@ -29,12 +29,13 @@ class Project:
         """Run a command in the folder; never raises.
 
         Args:
-            command: its `python` is that of tests/support/quick_python.py, or, if there
-                are variables, which may have to be there when Python starts, this one.
+            command: its `python` is that of tests/support/quick_python.py, which does
+                not inherit what a shell or another program changes for a process, nor
+                variables that count when Python starts: such commands get this Python.
             environment: variables to add.
         """
         folders = [Path(sys.executable).parent, os.environ["PATH"]]
-        if not environment:
+        if command[0] in ("python", "dvc") and not environment:
             folders.insert(0, quick_python.folder())
         path = os.pathsep.join(map(str, folders))
         return subprocess.run(
