@@ -290,7 +290,7 @@ def test_what_is_applied_is_reported_where_the_next_recipe_leaves_it_open(projec
     assert same.startswith("2 experiments, 2 of them ran before\n")  # all of it is set: no note
     other = project.run(*RECIPE, "tiny-fast", "numerics=fast", "train.device=cuda", "--seeds", "1")
     assert other.stdout.startswith(
-        "note: left open by the recipe, changed in params.yaml: model.name,\n"
+        "note: not set by the recipe, changed in params.yaml: model.name,\n"
         "      model.mlp.hidden_sizes, train.epochs\n"
     )
     project.must("git", "checkout", "--quiet", ".")
