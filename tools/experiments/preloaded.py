@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -42,8 +42,12 @@ LIBRARIES = (
 
 
 @contextmanager
-def preloaded(variables: Mapping[str, str], environment: Mapping[str, str]) -> Iterator[Path]:
-    """Yield a folder with a `python` that has imported `LIBRARIES`.
+def preloaded(
+    variables: Mapping[str, str],
+    environment: Mapping[str, str],
+    libraries: Iterable[str] = LIBRARIES,
+) -> Iterator[Path]:
+    """Yield a folder with a `python` that has imported `libraries`.
 
     Where that is not possible, yield the folder of this Python.
 
@@ -51,6 +55,7 @@ def preloaded(variables: Mapping[str, str], environment: Mapping[str, str]) -> I
         variables: the environment variables that the import needs; every process of this
             `python` has them.
         environment: all others.
+        libraries: names of modules; one that is not installed is left out.
     """
     with tempfile.TemporaryDirectory(prefix="samebits-") as made:
         folder = Path(made)
@@ -70,7 +75,7 @@ def preloaded(variables: Mapping[str, str], environment: Mapping[str, str]) -> I
             listener.listen(128)  # calls wait here until the libraries are imported
             number = str(listener.fileno())
             server = subprocess.Popen(
-                [sys.executable, "-P", str(program), "serve", number, *LIBRARIES],
+                [sys.executable, "-P", str(program), "serve", number, *libraries],
                 env={**environment, **variables, "PRELOADED_WITH": " ".join(variables)},
                 stdin=subprocess.PIPE,  # closes when this process ends, which ends the server
                 stdout=subprocess.DEVNULL,

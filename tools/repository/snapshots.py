@@ -6,7 +6,7 @@ everything that a tool compares.
 
 import json
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ class Snapshot:
         if content is None:
             return None
         try:
-            return YAML(typ="safe").load(content.decode("utf-8"))
+            return _parse_yaml(content)
         except (YAMLError, ValueError) as error:
             raise self.unreadable(path, "YAML", str(error).split("\n")[0]) from error
 
@@ -86,6 +86,11 @@ class Snapshot:
             return (self.folder / path).read_bytes()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
+
+
+@lru_cache(64)  # slow, and a review reads the same dvc.lock a dozen times; nobody changes it
+def _parse_yaml(content: bytes) -> Any:
+    return YAML(typ="safe").load(content.decode("utf-8"))
 
 
 @cache  # a commit never changes
