@@ -71,8 +71,9 @@ share: environment
 pull: environment
 	@$(call tool,share/pull) $(ARGS) $(REV)
 
+# On two processors three workers are quickest, because many tests wait for a process.
 test: environment
-	@$(VENV) python -m pytest -n 2 --dist loadfile -m "not slow"
+	@$(VENV) python -m pytest -n 3 --dist loadfile -m "not slow"
 
 test-slow: environment
 	@$(VENV) python -m pytest -n 2 --dist loadfile -m "slow and not adapt" --timeout 1800

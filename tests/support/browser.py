@@ -1,12 +1,14 @@
 """A real browser for tests: the system's Chromium, without a window and without a network."""
 
+import atexit
+import functools
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, Route, sync_playwright
+from playwright.sync_api import Browser, Page, Route, sync_playwright
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 DESKTOP = (1280, 900)  # width and height in CSS pixels
@@ -39,16 +41,12 @@ def opened(
             complaints.append(f"asked for {asked}")
             route.abort()
 
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=["--no-sandbox"],  # it loads our own pages, and CI may be root
-        )
-        context = browser.new_context(
-            viewport={"width": size[0], "height": size[1]},
-            color_scheme="dark" if dark else "light",
-            has_touch=size == PHONE,
-        )
+    context = _chromium().new_context(
+        viewport={"width": size[0], "height": size[1]},
+        color_scheme="dark" if dark else "light",
+        has_touch=size == PHONE,
+    )
+    with context:
         context.route("**/*", cut)
         page = context.new_page()
         page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
@@ -57,7 +55,6 @@ def opened(
             page.emulate_media(media="print")
         page.goto(address)
         yield page
-        browser.close()
     assert not complaints, complaints
 
 
@@ -73,6 +70,17 @@ def accessibility_faults(page: Page) -> list[str]:
 def overflows(page: Page) -> bool:
     """Whether the page is wider than its window."""
     return bool(page.evaluate("document.documentElement.scrollWidth > window.innerWidth"))
+
+
+@functools.cache
+def _chromium() -> Browser:
+    """Start the browser that all pages of this process share, until it ends."""
+    playwright = sync_playwright().start()
+    atexit.register(playwright.stop)
+    return playwright.chromium.launch(
+        executable_path=CHROMIUM,
+        args=["--no-sandbox"],  # it loads our own pages, and CI may be root
+    )
 
 
 def _origin(address: str) -> str:
