@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
 
 from benchmarks.mnist import RAW, SPLIT
 from core.pipeline import params
@@ -73,17 +72,19 @@ def _changed(section: Sections, changes: Mapping[str, Any]) -> Sections:
     return type(section).model_validate(section.model_dump() | dict(changes))
 
 
-def train_epoch(training: Training, data: ImageSet, *, epoch: int = 1) -> list[Tensor]:
-    """Take the steps of an epoch as `Training.fit` does, and return the loss of each."""
+def train_epoch(training: Training, data: ImageSet, *, epoch: int = 1) -> None:
+    """Take the steps of an epoch as `Training.fit` does, and note the loss of each."""
     training.model.train()
-    losses = take_steps(
-        plan_epoch(data.train_indices, epoch, training.settings, training.order),
+    steps = plan_epoch(data.train_indices, epoch, training.settings, training.order)
+    losses = torch.empty(len(steps), device=data.images.device)
+    taken = take_steps(
+        steps,
         data.images,
         data.labels,
         shards=training.shards,
         optimizer=training.optimizer,
         settings=training.settings,
     )
-    taken = list(losses)
+    for number, loss in enumerate(taken):
+        losses[number] = loss
     training.shards.average_buffers()
-    return taken

@@ -68,7 +68,15 @@ def predict(
     def predict_batch(batch: Tensor, logits: Tensor) -> Tensor:
         return torch.softmax(logits, dim=1)
 
-    return torch.cat(list(_each_batch(predict_batch, model, images, indices, workers)))
+    # Not a list of all results: they would split the freed memory of the batches.
+    probabilities = torch.empty(0)
+    done = 0
+    for part in _each_batch(predict_batch, model, images, indices, workers):
+        if not done:
+            probabilities = part.new_empty(len(indices), part.shape[1])
+        probabilities[done : done + len(part)] = part
+        done += len(part)
+    return probabilities
 
 
 def _each_batch(

@@ -205,7 +205,10 @@ class Training:
         self.order = torch.Generator().manual_seed(settings.seed)
         self.epoch_order = self.order.get_state()  # before the epoch was planned
         self.epoch = 0
-        self.losses: list[Tensor] = []  # of the steps of this epoch
+        self.taken = 0  # steps of this epoch
+        # Of these steps, with room for all of the epoch: a small tensor for each would split
+        # the freed memory of the batches, so that the next batch does not fit.
+        self.losses = torch.empty(0)
         self.history: list[HistoryRow] = []
         self.best_epoch = 0
         self.kept: dict[str, Tensor] = {}  # on the CPU
@@ -251,16 +254,17 @@ class Training:
             self.model.train()
             if self.epoch > 0:
                 steps = plan_epoch(train_indices, self.epoch, self.settings, self.order)
-                taken = len(self.losses)
+                self.losses = _lengthened(self.losses, len(steps), images.device)
                 for loss in take_steps(
-                    progress(self.epoch, steps[taken:], taken),
+                    progress(self.epoch, steps[self.taken :], self.taken),
                     images,
                     labels,
                     shards=self.shards,
                     optimizer=self.optimizer,
                     settings=self.settings,
                 ):
-                    self.losses.append(loss)
+                    self.losses[self.taken] = loss
+                    self.taken += 1
                     if checkpoint and self.processes.broadcast(checkpoint.due()):
                         state = self._state()
                         if first:
@@ -291,14 +295,14 @@ class Training:
             self.kept = {name: value.cpu().clone() for name, value in state.items()}
         self.history.append(row)
         self.epoch += 1
-        self.losses = []
+        self.taken, self.losses = 0, torch.empty(0)
         self.epoch_order = self.order.get_state()
 
     def _state(self) -> dict[str, Any]:
         return {
             "epoch": self.epoch,
             "epoch_order": self.epoch_order,
-            "losses": torch.stack(self.losses).cpu(),
+            "losses": self.losses[: self.taken].cpu().clone(),  # not its storage
             "history": [tuple(row) for row in self.history],
             "best_epoch": self.best_epoch,
             "kept": self.kept,
@@ -312,7 +316,8 @@ class Training:
         self.epoch = state["epoch"]
         self.epoch_order = state["epoch_order"]
         self.order.set_state(self.epoch_order)
-        self.losses = list(state["losses"].to(self._tensors()[0].device))
+        self.losses = state["losses"]
+        self.taken = len(self.losses)
         self.history = [HistoryRow(*row) for row in state["history"]]
         self.best_epoch = state["best_epoch"]
         self.kept = state["kept"]
@@ -325,20 +330,27 @@ class Training:
         return [*self.model.parameters(), *self.optimizer.state()]
 
 
-def check_finite(epoch: int, lr: float, losses: Sequence[Tensor], *measured: float) -> None:
+def _lengthened(losses: Tensor, length: int, device: torch.device) -> Tensor:
+    """Return a tensor of that length that starts with `losses`."""
+    longer = losses.new_empty(length, device=device)
+    longer[: len(losses)] = losses
+    return longer
+
+
+def check_finite(epoch: int, lr: float, losses: Tensor, *measured: float) -> None:
     """Stop a training whose loss is no longer a number.
 
     Args:
         epoch: counted from 1; 0 is before training.
         lr: learning rate, for the message.
-        losses: of each step of the epoch, without dimensions.
+        losses: of each step of the epoch, float32 (steps,).
         measured: the losses that were measured after the last step.
 
     Raises:
         TrainingError: a loss is NaN or infinite; names the first step, from 1.
     """
     steps = len(losses)
-    every = [*(torch.stack(list(losses)).tolist() if steps else []), *measured]
+    every = [*losses.tolist(), *measured]
     broken = [position for position, loss in enumerate(every) if not math.isfinite(loss)]
     if broken:
         step = min(broken[0] + 1, steps)

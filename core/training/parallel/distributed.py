@@ -193,8 +193,6 @@ class DistributedWorkers(Workers):
         """Call `function` as the built-in `map` does; what it returns is copied to the CPU."""
         rank, count = self.processes.rank, self.processes.count
         if count == 1:
-            # One by one: keeping all results fragments the freed memory of their batches, so
-            # that the next batch does not fit: measuring took a second copy of all images.
             yield from super().map(function, *arguments)
             return
         calls = list(zip(*arguments, strict=True))

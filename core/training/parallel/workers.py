@@ -5,6 +5,8 @@ processors. The result of a call does not depend on the others, nor on how many 
 at once: one worker gives the same bits.
 """
 
+import itertools
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -23,6 +25,7 @@ class Workers:
     """
 
     def __init__(self, count: int, threads: int = 1) -> None:
+        self.count = count
         # PyTorch keeps this setting for each calling thread.
         self.pool = (
             ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(threads,))
@@ -31,8 +34,28 @@ class Workers:
         )
 
     def map(self, function: Callable[..., Result], *arguments: Iterable[Any]) -> Iterator[Result]:
-        """Call `function` as the built-in `map` does."""
-        return self.pool.map(function, *arguments) if self.pool else map(function, *arguments)
+        """Call `function` as the built-in `map` does, with a few results waiting at most.
+
+        More of them would split the freed memory of the batches that they are computed
+        from, so that the next batch does not fit.
+        """
+        if not self.pool:
+            yield from map(function, *arguments)
+            return
+        calls = zip(*arguments, strict=False)  # as `map`
+        # Twice as many as run at once, so that no worker waits for the caller.
+        ahead = itertools.islice(calls, 2 * self.count)
+        running = deque(self.pool.submit(function, *call) for call in ahead)
+        try:
+            while running:
+                result = running.popleft().result()
+                running += [
+                    self.pool.submit(function, *call) for call in itertools.islice(calls, 1)
+                ]
+                yield result
+        finally:
+            for call in running:
+                call.cancel()
 
 
 ONE_WORKER = Workers(1)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from core.training import architectures, evaluation
 from core.training.parallel.workers import Workers
 from tests.support import sections
+from tests.support.tensors_alive import tensors_alive
 
 CLASSES = 5
 IMAGES = 2 * evaluation.BATCH_SIZE + 345  # all but the last are whole batches
@@ -159,6 +160,24 @@ def test_the_mode_of_the_model_is_as_before_even_after_an_error(
         assert evaluation.predict(model, images, indices).tolist() == [[pytest.approx(0.2)] * 5] * 3
 
     assert model.training == model.dropout.training == training
+
+
+def test_predicting_keeps_one_tensor_and_not_one_for_each_batch() -> None:
+    alive: list[int] = []
+
+    class Counting(nn.Module):
+        """Counts the tensors that are alive."""
+
+        def forward(self, images: Tensor) -> Tensor:
+            alive.append(tensors_alive())
+            return torch.zeros(len(images), 2)
+
+    images = torch.zeros(6 * evaluation.BATCH_SIZE, 1, 1, 1, dtype=torch.uint8)
+    probabilities = evaluation.predict(Counting(), images, torch.arange(len(images)))
+
+    assert probabilities.shape == (1500, 2)
+    assert len(alive) == 6
+    assert len(set(alive[1:])) == 1  # before the first batch there is no result
 
 
 def test_an_error_while_measuring_leaves_the_mode_as_before(

@@ -16,6 +16,7 @@ from core.training.parallel.sharding import Shards
 from core.training.parallel.workers import ONE_WORKER, Workers
 from core.training.train_params import TrainParams
 from tests.support import sections
+from tests.support.tensors_alive import tensors_alive
 
 LOGISTIC_REGRESSION = sections.model("logistic_regression")
 NOTHING_DRAWN = augmentation.Draws(None, None)
@@ -248,6 +249,27 @@ def test_a_fit_reports_epoch_0_before_training_and_every_epoch_after() -> None:
         assert torch.equal(fitted.kept[name], value)
 
 
+class TensorsAlive(Memory):
+    """Counts the tensors that are alive after each step, and saves nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: list[int] = []
+
+    def due(self) -> bool:
+        self.counts.append(tensors_alive())
+        return False
+
+
+def test_a_step_leaves_no_tensor_behind_that_would_split_the_freed_memory_of_its_batch() -> None:
+    alive = TensorsAlive()
+
+    Fitted(sections.changed(SETTINGS, epochs=1, batch_size=16), checkpoint=alive)
+
+    assert len(alive.counts) == 5
+    assert len(set(alive.counts)) == 1
+
+
 def test_keep_best_returns_the_weights_of_the_lowest_validation_loss() -> None:
     fitted = Fitted(sections.changed(SETTINGS, keep="best"))
     best = min(fitted.rows, key=lambda row: row.val_loss)
@@ -383,7 +405,7 @@ def test_a_training_on_a_gpu_resumes_to_the_same_bits() -> None:
 
 
 def test_a_loss_that_is_not_finite_is_named_with_its_epoch_step_and_rate() -> None:
-    losses = torch.tensor([2.0, math.nan, math.inf]).unbind()
+    losses = torch.tensor([2.0, math.nan, math.inf])
     with pytest.raises(TrainingError, match="the training diverged") as caught:
         loop.check_finite(3, 0.5, losses, math.nan)
     assert "found:    nan" in str(caught.value)
@@ -391,7 +413,7 @@ def test_a_loss_that_is_not_finite_is_named_with_its_epoch_step_and_rate() -> No
 
 
 def test_weights_ruined_by_the_last_step_are_noticed_by_the_measurement_after_it() -> None:
-    losses = torch.tensor([2.0, 1.0]).unbind()
+    losses = torch.tensor([2.0, 1.0])
     with pytest.raises(TrainingError, match="epoch 1, step 2 of 2"):
         loop.check_finite(1, 0.5, losses, 1.0, math.inf)
     loop.check_finite(1, 0.5, losses, 1.0)

@@ -28,6 +28,20 @@ def test_as_many_calls_run_at_once_as_there_are_workers() -> None:
     assert len(list(Workers(3).map(lambda _: meeting.wait(), range(6)))) == 6
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_few_results_wait_for_the_caller(count: int) -> None:
+    called: list[int] = []
+
+    def call(number: int) -> int:
+        called.append(number)
+        return number
+
+    results = Workers(count).map(call, range(1000))
+
+    assert [next(results) for _ in range(20)] == list(range(20))
+    assert max(called) <= 19 + 2 * count  # twice as many as run at once
+
+
 def test_one_process_yields_each_result_before_it_computes_the_next() -> None:
     made: list[int] = []
 
