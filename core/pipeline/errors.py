@@ -13,6 +13,8 @@ Stages and tools print these in a few lines and exit with status 1; any other
 exception is a bug of ours and keeps its traceback.
 """
 
+from core.pipeline.visible import visible
+
 
 class PipelineError(Exception):
     """An error that a user can act on.
@@ -37,7 +39,7 @@ class PipelineError(Exception):
         for label, text in self.details.items():
             if text:
                 lines.append(f"  {label + ':':<10}" + text.replace("\n", "\n" + " " * 12))
-        return "\n".join(lines)
+        return visible("\n".join(lines))
 
 
 class ParamsError(PipelineError):

@@ -23,6 +23,7 @@ from typing import NoReturn
 import core
 from core.pipeline import orphans, process_rank, stage_lock
 from core.pipeline.errors import PipelineError, SetupError, StorageError
+from core.pipeline.visible import visible
 
 # What to do when the system refuses something.
 MAKE_ROOM = "make room there and run it again"
@@ -38,6 +39,14 @@ TODO = {
 # PyTorch's messages when memory runs out on a processor or a GPU, or a tensor is
 # larger than any memory.
 NO_MEMORY = re.compile(r"(can't allocate|out of|not enough) memory|size.*overflow|numel.*overflow")
+
+
+class Parser(argparse.ArgumentParser):
+    """Shows what cannot be seen in an argument that it refuses."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print how to use the command and what is wrong, and exit with status 2."""
+        super().error(visible(message))
 
 
 def run(
@@ -58,7 +67,7 @@ def run(
     """
     _make_printable()
     module = sys.modules[main.__module__]
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=f"python -m {_name(module)}" if module.__spec__ else None,
         description=(module.__doc__ or "").split("\n\n")[0],
     )

@@ -7,6 +7,7 @@ work: it reads the `1e-05` that DVC writes as a string.
 """
 
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,11 +82,12 @@ class Document:
                 continue
             where = (*location, self._as_written(key))
             self.positions[where] = (line, column)
-            self.problems[where] = (
-                "a merge key; write its keys out"
-                if key.tag == YAML_TAG + "merge"
-                else "a key must be a name; put it in quotes if it is one"
-            )
+            if key.tag == YAML_TAG + "merge":
+                self.problems[where] = "a merge key; write its keys out"
+            elif key.tag == YAML_TAG + "str":
+                self.problems[where] = "a key with a character that cannot be seen; type it again"
+            else:
+                self.problems[where] = "a key must be a name; put it in quotes if it is one"
         return values
 
     def _item(self, node: Node, location: Location) -> Any:
@@ -100,8 +102,9 @@ class Document:
             return "a section"
         if isinstance(node, SequenceNode) and node.tag == YAML_TAG + "seq":
             return "a list" if node.value else "an empty list"
-        text = " ".join(self.text[node.start_mark.index : node.end_mark.index].split())
-        return _shortened(text) or "nothing"
+        text = self.text[node.start_mark.index : node.end_mark.index]
+        # Only what ends a line: other white space may be what is wrong.
+        return _shortened(re.sub(r" *[\r\n]+ *", " ", text).strip(" ")) or "nothing"
 
 
 def load(path: Path) -> Document:

@@ -225,6 +225,7 @@ SEED = "expected an integer from 0 to 2^63 - 1, found"
 SHARE = "expected a number from 0 to below 1, found"
 LISTS = "expected a list with at least one list of integers >= 1, found"
 LIST = "expected a list with at least one integer >= 1, found"
+UNSEEN = "a key with a character that cannot be seen; type it again"
 NO_NAME = "a key must be a name; put it in quotes if it is one"
 
 
@@ -334,7 +335,18 @@ NO_NAME = "a key must be a name; put it in quotes if it is one"
         ("lr: 0.1", "lr: 0.1\n  1: 2", "train.1", 27, 3, NO_NAME),
         ("lr: 0.1", "lr: 0.1\n  null: 2", "train.null", 27, 3, NO_NAME),
         ("lr: 0.1", "lr: 0.1\n  [a]: 2", "train.a list", 27, 3, NO_NAME),
-        ("lr: 0.1", 'lr: 0.1\n  "\\e[1m": 2', 'train."\\e[1m"', 27, 3, NO_NAME),
+        ("lr: 0.1", 'lr: 0.1\n  "\\e[1m": 2', 'train."\\e[1m"', 27, 3, UNSEEN),
+        ("lr: 0.1", "l\u200br: 0.1\n  lr: 0.1", "train.l<U+200B ZERO WIDTH SPACE>r", 26, 3, UNSEEN),
+        ("lr: 0.1", "lr: 0.1\u00a0", "train.lr", 26, 3, f"{NUMBER} 0.1<U+00A0 NO-BREAK SPACE>"),
+        ("lr: 0.1", "lr: ０.1", "train.lr", 26, 3, f"{NUMBER} <U+FF10 FULLWIDTH DIGIT ZERO>.1"),
+        ("lr: 0.1", "lr: 0.1 \u200b", "train.lr", 26, 3,
+         f"{NUMBER} 0.1 <U+200B ZERO WIDTH SPACE>"),
+        ("lr: 0.1", "lr: О.1", "train.lr", 26, 3,
+         f"{NUMBER} <U+041E CYRILLIC CAPITAL LETTER O>.1"),
+        ("optimizer: sgd", "optimizer: s\ufeffgd", "train.optimizer", 25, 3,
+         "expected sgd or adamw, found s<U+FEFF BYTE ORDER MARK>gd; did you mean sgd?"),
+        ("optimizer: sgd", "optimizer: 'sgd '", "train.optimizer", 25, 3,
+         "expected sgd or adamw, found 'sgd '; did you mean sgd?"),
         ("lr: 0.1", "lr: 0.1\n  <<: {a: 1}", "train.<<", 27, 3,
          "a merge key; write its keys out"),
     ],

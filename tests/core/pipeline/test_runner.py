@@ -121,6 +121,13 @@ def test_an_unknown_argument_is_refused(project: Path) -> None:
     )
 
 
+def test_what_cannot_be_seen_in_an_argument_is_named(project: Path) -> None:
+    failed = run_stage(project, "pass", "--debug\u00a0")
+
+    assert failed.returncode == 2
+    assert failed.stderr.endswith("unrecognized arguments: --debug<U+00A0 NO-BREAK SPACE>\n")
+
+
 def test_a_tool_gets_its_own_arguments_by_name(project: Path) -> None:
     (project / "tools" / "trial.py").write_text(
         "from core.pipeline.runner import run\n"

@@ -134,6 +134,12 @@ def test_two_values_of_one_name_are_refused() -> None:
         ("lr=0.1", r"there is no parameter lr in params\.yaml"),
         ("train.lr=0.1,[", r"train\.lr=0\.1,\[ cannot be parsed"),
         ("train.lr", r"train\.lr is not a setting"),
+        (
+            "train.lr=0.3\u00a0",
+            r"^train\.lr=0\.3<U\+00A0 NO-BREAK SPACE> cannot be parsed",
+        ),
+        ("train.\u200blr=1", r"no parameter train\.<U\+200B ZERO WIDTH SPACE>lr in"),
+        ("train.lr=\uff13", r"^train\.lr=<U\+FF13 FULLWIDTH DIGIT THREE> cannot be parsed"),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_named(setting: str, message: str) -> None:
