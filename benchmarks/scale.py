@@ -39,7 +39,7 @@ SIZES = (1, 3, 10, 30)  # times MNIST
 LARGE = 64  # times MNIST: 3.0 GB
 NOISE = 8  # of 255, at most
 NO_LIMIT = 0
-STAGES = ("split", "train", "evaluate")  # those that read training images or labels
+STAGES = ("split", "train", "evaluate")  # those that compute with training images or labels
 IMAGES = RAW / "train_images.npy"
 VAL_PREDICTIONS = Path("metrics/val_predictions.csv")
 

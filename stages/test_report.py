@@ -5,6 +5,8 @@ parameter can be chosen by it.
 
 Reads:  data/raw/test_images.npy, test_labels.npy and classes.json,
         models/model.pt;
+        data/raw/train_images.npy and data/split/train_indices.npy, to count the test
+        images that the model was trained on;
         metrics/evaluate.json, history.csv and val_predictions.csv, for what the
         report compares the test with
 Writes: metrics/test.json, loss and accuracy with its interval, its difference
@@ -29,12 +31,14 @@ import math
 
 import numpy as np
 
+from core.data import arrays
 from core.data.arrays import Images
 from core.data.dataset_params import DatasetParams
 from core.data.split_params import SplitParams
 from core.pipeline import files, params
 from core.pipeline.errors import ModelError
 from core.pipeline.runner import run
+from core.pipeline.visible import visible
 from core.report import calibration, image_grids, pages, predictions, report, results
 from core.report.image_grids import Picture
 from core.report.image_selection import Classified, Shown
@@ -49,6 +53,8 @@ from core.training.train_params import TrainParams
 CLASS_NAMES = Path("data/raw/classes.json")
 TEST_IMAGES = Path("data/raw/test_images.npy")
 TEST_LABELS = Path("data/raw/test_labels.npy")
+TRAIN_IMAGES = Path("data/raw/train_images.npy")
+TRAIN_INDICES = Path("data/split/train_indices.npy")
 MODEL = Path("models/model.pt")
 EVALUATION = Path("metrics/evaluate.json")
 HISTORY = Path("metrics/history.csv")
@@ -189,14 +195,21 @@ def main() -> None:
         labels=TEST_LABELS,
         class_names=CLASS_NAMES,
         weights=MODEL,
-        others=[EVALUATION, HISTORY, VAL_PREDICTIONS],
+        others=[TRAIN_IMAGES, TRAIN_INDICES, EVALUATION, HISTORY, VAL_PREDICTIONS],
     )
+    train_images = arrays.read_images(TRAIN_IMAGES)
+    train_indices = arrays.read_indices(TRAIN_INDICES, images=len(train_images))
     validation = read_validation()
     linear = architecture.name == "logistic_regression"
     templates = weights_as_images(inputs) if linear else None
     tested, loss = measure(inputs, settings.device)
     images, labels, probabilities, names = tested
-    findings = report.find(tested, count=chosen.section(TestReportParams).most_wrong)
+    findings = report.find(
+        tested,
+        train_images=train_images,
+        train_indices=train_indices,
+        count=chosen.section(TestReportParams).most_wrong,
+    )
     metrics = test_metrics(tested, loss, findings, validation)
     pictures_of = {
         MOST_WRONG: draw(findings.most_wrong, images),
@@ -242,6 +255,12 @@ def main() -> None:
         f"{metrics['accuracy_low']:.4f} to {metrics['accuracy_high']:.4f}), "
         f"loss {metrics['loss']:.4f}, {len(labels):,} images"
     )
+    print(
+        f"balanced accuracy {findings.balanced_accuracy:.4f}, "
+        f"always {visible(findings.largest_class)}, the largest class: {findings.largest_share:.4f}"
+    )
+    if findings.seen:
+        print(f"trained on {findings.seen:,} of the {len(labels):,} test images")
     print(f"report: {REPORT}")
 
 

@@ -5,6 +5,7 @@ processor does alike. core.training.evaluation computes the probabilities: NumPy
 exp and log differ between processors.
 """
 
+from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
@@ -66,6 +67,19 @@ def per_class(matrix: Matrix, class_names: list[str]) -> pd.DataFrame:
     table["recall"] = table["correct"] / table["support"].clip(lower=1)
     table["f1"] = 2 * table["correct"] / (table["predicted"] + table["support"]).clip(lower=1)
     return table[["class", "precision", "recall", "f1", "support"]]
+
+
+def balanced_accuracy(matrix: Matrix) -> float:
+    """Return the mean recall of the classes that have images: each class counts alike."""
+    counts = zip(matrix.diagonal().tolist(), matrix.sum(axis=1).tolist(), strict=True)
+    return fmean(correct / support for correct, support in counts if support)
+
+
+def largest_class(matrix: Matrix) -> tuple[int, float]:
+    """Return the label with the most images, and the accuracy of always predicting it."""
+    supports = matrix.sum(axis=1)
+    largest = int(supports.argmax())
+    return largest, int(supports[largest]) / int(supports.sum())
 
 
 def shades(matrix: Matrix) -> NDArray[np.float64]:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from core.data.arrays import Images
+from core.data.arrays import Images, Indices
 from core.data.dataset_params import DatasetParams
 from core.data.split_params import SplitParams
-from core.report import calibration, charts, classification, image_selection, pages
+from core.report import calibration, charts, classification, image_selection, pages, seen_images
 from core.report.calibration import Bin, Coverage
 from core.report.classification import Matrix
 from core.report.image_selection import Classified, Shown
@@ -38,6 +38,11 @@ class Findings:
     least_certain: list[Shown]
     random_sample: list[Shown]
     extremes: list[Shown]  # of each class the best and the worst, in turn
+    balanced_accuracy: float
+    largest_class: str
+    largest_share: float  # the accuracy of always predicting the largest class
+    seen: int  # images that the model was trained on
+    seen_correct: int  # of these
 
     @property
     def correct(self) -> int:
@@ -65,11 +70,15 @@ class Validation:
         return intervals.newcombe(correct, images, self.correct, self.images)
 
 
-def find(tested: Classified, *, count: int) -> Findings:
+def find(
+    tested: Classified, *, train_images: Images, train_indices: Indices, count: int
+) -> Findings:
     """Evaluate a model on a test set in every way that the report shows.
 
     Args:
         tested: the test set.
+        train_images: uint8 (M, H, W, C).
+        train_indices: int64, positions in `train_images`, of those trained on.
         count: of the images in each gallery.
     """
     labels, probabilities = tested.labels, tested.probabilities
@@ -79,6 +88,8 @@ def find(tested: Classified, *, count: int) -> Findings:
         for _, best, worst in classification.best_and_worst(labels, probabilities)
         for position in (best, worst)
     ]
+    largest, largest_share = classification.largest_class(matrix)
+    seen = seen_images.seen(tested.images, train_images, train_indices)
     sample = classification.random_sample(len(labels), count=count, seed=SAMPLE_SEED)
     return Findings(
         matrix=matrix,
@@ -93,6 +104,11 @@ def find(tested: Classified, *, count: int) -> Findings:
         ),
         random_sample=image_selection.show(tested, sample),
         extremes=image_selection.show(tested, extremes),
+        balanced_accuracy=classification.balanced_accuracy(matrix),
+        largest_class=tested.names[largest],
+        largest_share=largest_share,
+        seen=int(seen.sum()),
+        seen_correct=int((seen & (tested.predicted == labels)).sum()),
     )
 
 

@@ -55,9 +55,9 @@ MODEL = "models/model.pt"
 EVALUATION, HISTORY, VAL_PREDICTIONS = measured.INPUTS
 READ_BY = {
     CLASSES: ("split", "train", "evaluate", "test_report"),
-    TRAIN_IMAGES: ("train", "evaluate"),
+    TRAIN_IMAGES: ("train", "evaluate", "test_report"),
     TRAIN_LABELS: ("split", "train", "evaluate"),
-    TRAIN_INDICES: ("train", "evaluate"),
+    TRAIN_INDICES: ("train", "evaluate", "test_report"),
     VAL_INDICES: ("train", "evaluate"),
     TEST_IMAGES: ("test_report",),
     TEST_LABELS: ("test_report",),

@@ -156,6 +156,8 @@ def reported(folder: Path, names: list[str]) -> str:
     images = generator.integers(0, 256, (30, *shape), dtype=np.uint8)
     arrays.write(folder / "data/raw/test_images.npy", images)
     arrays.write(folder / "data/raw/test_labels.npy", np.arange(30) % len(names))
+    arrays.write(folder / "data/raw/train_images.npy", np.zeros((1, *shape), dtype=np.uint8))
+    arrays.write(folder / "data/split/train_indices.npy", np.array([0]))
     (folder / "data/raw/classes.json").write_text(json.dumps(names), encoding="utf-8")
     model = architectures.build(sections.model("logistic_regression"), shape, len(names))
     weights.save(folder / "models/model.pt", model.state_dict())

@@ -45,7 +45,8 @@ def validation(correct: int = 8099, images: int = 10_000) -> Validation:
 def page(tested: Classified, validation: Validation, *, linear: bool = True) -> str:
     """Write the page of a test set as the stage does."""
     chosen = parameters.checked()
-    findings = report.find(tested, count=20)
+    unlike = np.zeros((1, 1, 1, 1), dtype=np.uint8)  # no image of a test set has this size
+    findings = report.find(tested, train_images=unlike, train_indices=np.array([0]), count=20)
     shape = tested.images.shape[1:]
     weight = np.random.default_rng(0).normal(size=(len(tested.names), *shape)).astype(np.float32)
     return report.page(
@@ -175,6 +176,16 @@ def test_a_difference_from_validation_is_a_warning_only_beyond_chance(
     )
     assert verdicts == [said]
     assert ('id="warning"' in source) == (correct != 72)
+
+
+@pytest.mark.parametrize(("right", "said"), [(50, True), (51, False)])
+def test_an_accuracy_no_better_than_that_of_the_largest_class_alone_is_called_that(
+    right: int, said: bool
+) -> None:
+    # 50 of 100 images are of class b: always saying b is right on half.
+    outcome = np.array([(1, 1)] * 50 + [(0, 1)] * (50 - right + 50) + [(0, 0)] * (right - 50))
+    source = page(made_up(outcome, ["a", "b"]), validation(50, 100))
+    assert ("the model is no better than that" in source) == said
 
 
 def test_another_model_has_no_section_of_weights() -> None:

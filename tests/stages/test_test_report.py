@@ -109,6 +109,11 @@ def lay_out(folder: Path, outcome: list[tuple[int, int, int]]) -> None:
     images[np.arange(len(labels)), seen] = 255
     arrays.write(folder / "data/raw/test_images.npy", images.reshape(-1, *SHAPE))
     arrays.write(folder / "data/raw/test_labels.npy", np.array(labels, dtype=np.int64))
+    # One of them is not trained on: a fully lit pixel 0, as 28 of the test images have.
+    train_images = np.zeros((4, *SHAPE), dtype=np.uint8)
+    train_images[3, 0, 0] = 255
+    arrays.write(folder / "data/raw/train_images.npy", train_images)
+    arrays.write(folder / "data/split/train_indices.npy", np.array([0, 2, 1]))
     (folder / "data/raw/classes.json").write_text(json.dumps(NAMES), encoding="utf-8")
     model = architectures.build(sections.model("logistic_regression"), SHAPE, len(NAMES))
     weight = torch.zeros(len(NAMES), 64)
@@ -149,6 +154,7 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert (finished.returncode, finished.stderr) == (0, "")
     assert finished.stdout == (
         "test accuracy 0.7000 (95 % interval 0.5457 to 0.8193), loss 0.9430, 40 images\n"
+        "balanced accuracy 0.6000, always <b>bold</b> & 'quoted\", the largest class: 0.5000\n"
         "report: reports/test_report.html\n"
     )
     return folder
@@ -230,7 +236,13 @@ def test_the_page_shows_the_numbers_that_are_in_the_files(reported: Path, page: 
     metrics = json.loads((reported / "metrics/test.json").read_text(encoding="utf-8"))
     assert page.text["accuracy"] == f"{100 * metrics['accuracy']:.2f}\u00a0%"
     assert page.text["loss"] == f"{metrics['loss']:.4f}"
-    assert page.text["verdict"].startswith("Right on 70.0\u00a0% of 40 images")
+    assert page.text["verdict"].startswith(
+        "Right on 70.0\u00a0% of 40 images that it had never seen"
+    )
+    assert page.text["balanced-accuracy"] == "60.00\u00a0%"  # (20/20 + 8/10 + 0/10) / 3
+    assert page.text["largest-class"] == "50.00\u00a0%"  # 20 of 40
+    assert f"Always saying {NAMES[0]}, the largest class" in page.text["baseline"]
+    assert "no better" not in page.text["baseline"]
     assert re.findall(r"[\d.]+(?=\u00a0%)", page.text["interval"]) == [
         "95",
         f"{100 * metrics['accuracy_low']:.2f}",
@@ -250,6 +262,25 @@ def test_the_page_shows_the_numbers_that_are_in_the_files(reported: Path, page: 
     assert page.tables["bins"][1:] == [["66.7 – 73.3\u00a0%", "40", "66.7\u00a0%", "70.0\u00a0%"]]
     assert page.tables["selective"][-1] == ["20\u00a0%", "8", "62.50\u00a0%", "12"]
     assert page.tables["epochs"][-1] == ["1", "0.5000", "0.5000", "70.00\u00a0%", "70.00\u00a0%"]
+
+
+def test_test_images_that_were_trained_on_are_counted_and_the_others_measured(
+    tmp_path: Path,
+) -> None:
+    lay_out(tmp_path, OUTCOME)
+    arrays.write(tmp_path / "data/split/train_indices.npy", np.array([0, 2, 3]))
+
+    finished = run(tmp_path)
+
+    # Seen as class 0 are 20 right and 8 wrong images, all with the lit pixel 0.
+    assert "\ntrained on 28 of the 40 test images\n" in finished.stdout
+    page = Page((tmp_path / "reports/test_report.html").read_text(encoding="utf-8"))
+    assert page.text["verdict"].startswith(
+        "Right on 70.0\u00a0% of 40 images, 28 of which it was trained on"
+    )
+    assert "28 of the test images are also training images" in page.text["seen"]
+    assert "On the 12 others the model is right on 66.67\u00a0%" in page.text["seen"]  # 8 of 12
+    assert "never seen" not in page.text["verdict"]
 
 
 def test_names_of_classes_are_text_and_never_markup(reported: Path, page: Page) -> None:

@@ -42,6 +42,21 @@ def test_the_matrix_is_that_of_scikit_learn(
     assert matrix.tolist() == expected.tolist()
 
 
+def test_balanced_accuracy_is_that_of_scikit_learn(outcome: tuple[Labels, Labels]) -> None:
+    labels, predictions = outcome
+    matrix = classification.confusion_matrix(labels, predictions, classes=CLASSES)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of a class that has no images
+        expected = sklearn_metrics.balanced_accuracy_score(labels, predictions)
+    assert classification.balanced_accuracy(matrix) == pytest.approx(expected, abs=1e-15)
+
+
+def test_a_class_counts_alike_in_balanced_accuracy_and_the_first_of_the_largest_is_named() -> None:
+    matrix = np.array([[3, 1, 0], [4, 4, 0], [8, 0, 0]])  # recalls of 3/4, 1/2 and 0
+    assert classification.balanced_accuracy(matrix) == pytest.approx(1.25 / 3)
+    assert classification.largest_class(matrix) == (1, 8 / 20)
+
+
 def test_precision_recall_f1_and_support_are_those_of_scikit_learn(
     outcome: tuple[Labels, Labels],
 ) -> None:
