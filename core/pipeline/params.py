@@ -198,8 +198,14 @@ def schemas() -> dict[str, type[BaseModel]]:
 def unknown(name: str, known: Iterable[str]) -> str:
     """Say that a name is unknown, with the nearest of `known`, or all of them."""
     known = list(known)
-    near = difflib.get_close_matches(name, known, n=1)
-    return "unknown; " + (f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}")
+    return "unknown; " + (nearest(name, known) or f"known are {', '.join(known)}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Ask whether the nearest of `known` was meant, in any case; nothing if none is near."""
+    by_folded = {each.casefold(): each for each in known}
+    near = difflib.get_close_matches(name.casefold(), by_folded, n=1)
+    return f"did you mean {by_folded[near[0]]}?" if near else ""
 
 
 def _section_of(schema: type[BaseModel]) -> str:
@@ -259,6 +265,5 @@ def _describe(problem: Any, document: Document, shapes: _Shapes) -> str:
     if problem["type"] == "missing":
         return f"missing from {document.name(location[:-1])}; expected {expected}"
     found, choices = problem["input"], shapes.choices(location)
-    near = difflib.get_close_matches(found, choices, n=1) if type(found) is str else []
-    hint = f"; did you mean {near[0]}?" if near else ""
-    return f"expected {expected}, found {document.source[location]}{hint}"
+    hint = nearest(found, choices) if type(found) is str else ""
+    return f"expected {expected}, found {document.source[location]}{'; ' if hint else ''}{hint}"

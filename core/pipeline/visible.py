@@ -16,16 +16,17 @@ SIMILAR = {"CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE", "COPTIC"}
 # Cyrillic and Greek letters that look Latin, or like a digit (О.3).
 LOOKS_LATIN = set("АВЕЅІЈКМНОРСТУХЗасеѕіјорухһԁԛԝΑΒΕΖΗΙΚΜΝΟΡΤΥΧνορ")
 
+SIGNS = set("=-_.+")  # of settings and numbers; fullwidth commas and brackets belong to texts
 LIKE_MINUS = "\u2010\u2011\u2012\u2013\u2212"  # hyphens, dashes of a range, the minus sign
 
 
 def visible(text: str) -> str:
     """Return `text` with `<U+00A0 NO-BREAK SPACE>` in place of such characters.
 
-    These are: characters without ink except a space within a line, and a new line; letters
-    and digits of another width or style (０); letters that look Latin, in a word with Latin
-    letters or with no others; dashes that look like the - before a letter or digit. Other
-    scripts and accents stay as they are.
+    These are: characters without ink except a space within a line, and a new line; letters,
+    digits and some signs of another width or style (０, ＝); letters that look Latin, in a
+    word with Latin letters or with no others; dashes that look like the - before a letter or
+    digit. Other scripts and accents stay as they are.
     """
     if text.isascii() and text.replace("\n", "").isprintable() and " \n" not in text + "\n":
         return text
@@ -47,7 +48,7 @@ def _alphabet(letter: str) -> str:
 
 
 def _hidden(character: str) -> bool:
-    """Whether a character has no ink, or is an ASCII letter or digit of another width or style."""
+    """Whether a character has no ink, or is an ASCII one of another width or style."""
     if character.isascii():
         return not (character.isprintable() or character == "\n")
     category = unicodedata.category(character)
@@ -55,11 +56,12 @@ def _hidden(character: str) -> bool:
     # Control, format, surrogate, private, unassigned; spaces, lines and paragraphs.
     if category[0] in "CZ" or character in BLANK or variation:
         return True
-    return category[0] in "LN" and _plain(character).isascii() and _plain(character).isalnum()
+    plain = _plain(character)
+    return plain.isascii() and (plain.isalnum() or plain in SIGNS)
 
 
 def _plain(character: str) -> str:
-    """Return the letter or digit that a fullwidth or mathematical one is."""
+    """Return the character that a fullwidth or mathematical one is."""
     kind = unicodedata.decomposition(character).partition(" ")[0]
     plain = unicodedata.normalize("NFKC", character)
     return plain if kind in ("<wide>", "<font>") else character

@@ -5,7 +5,6 @@ writes the values, as in `dvc exp run -S`, and every resulting params.yaml is ch
 before the first experiment starts.
 """
 
-import difflib
 import itertools
 import re
 import tempfile
@@ -182,10 +181,9 @@ def lookup(key: str, values: Any) -> Any:
     found = values
     for part in key.split("."):
         if not (isinstance(found, dict) and part in found):
-            near = difflib.get_close_matches(key, _dotted_names(values), n=1)
             raise ParamsError(
                 f"there is no parameter {key} in params.yaml",
-                found=f"did you mean {near[0]}?" if near else "",
+                found=params.nearest(key, _dotted_names(values)),
                 todo="name it as params.yaml does, with its section: train.lr",
             )
         found = found[part]

@@ -5,7 +5,6 @@ checked as strictly: together with the other values of params.yaml, it has to be
 valid params.yaml.
 """
 
-import difflib
 import re
 import textwrap
 from collections.abc import Sequence
@@ -58,11 +57,10 @@ def read(name: str, params_file: Path) -> RecipeFile:
     """
     known = names()
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
         raise ParamsError(
             f"there is no recipe {name}",
             expected=", ".join(known) or f"a file {FOLDER}/NAME.yaml",
-            found=f"did you mean {near[0]}?" if near else "",
+            found=params.nearest(name, known),
             todo=f"python -m tools.recipe lists them; a new one is a file in {FOLDER}/",
         )
     path = FOLDER / f"{name}.yaml"

@@ -47,9 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _count(text: str) -> int:
-    number = int(text)
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
     if number < 1:
-        raise argparse.ArgumentTypeError("expected an integer >= 1")
+        raise argparse.ArgumentTypeError(f"expected an integer >= 1, found {text}")
     return number
 
 

@@ -22,6 +22,7 @@ from core.pipeline.visible import visible
         ("sgd ", "sgd<U+0020 SPACE>"),
         ("sgd  \nb", "sgd<U+0020 SPACE><U+0020 SPACE>\nb"),
         ("０.３", "<U+FF10 FULLWIDTH DIGIT ZERO>.<U+FF13 FULLWIDTH DIGIT THREE>"),
+        ("lr＝1", "lr<U+FF1D FULLWIDTH EQUALS SIGN>1"),
         ("𝟎", "<U+1D7CE MATHEMATICAL BOLD DIGIT ZERO>"),
         ("s\u0441d", "s<U+0441 CYRILLIC SMALL LETTER ES>d"),
         ("adaмw", "ada<U+043C CYRILLIC SMALL LETTER EM>w"),
@@ -38,7 +39,7 @@ def test_a_character_that_cannot_be_seen_is_named(text: str, shown: str) -> None
 @pytest.mark.parametrize(
     "text",
     ["train.lr = 0.3", "a\n  b", "café", "Größe", "мама/данные", "データ set", "α = 0.05", "μ",
-     "数据set", "± → … — × 5²", "😀", "٣ images", "½"],
+     "数据set", "数据（一），二", "± → … — × 5²", "😀", "٣ images", "½"],
 )  # fmt: skip
 def test_what_can_be_seen_stays(text: str) -> None:
     assert visible(text) == text
