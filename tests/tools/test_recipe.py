@@ -17,6 +17,7 @@ from core.pipeline.errors import ParamsError
 from core.training import model_params
 from tests.support.project import Project
 from tools import recipe
+from tools.experiments import recipe_files
 from tools.experiments.grid import Experiment, plan
 from tools.experiments.store import Result
 
@@ -96,6 +97,20 @@ def test_each_recipe_says_in_a_line_what_it_is() -> None:
     assert [line.split()[0] for line in lines] == RECIPES
     assert [line for line in lines if not 25 < len(line) <= 80] == []
     assert (empty, last) == ("", "next  python -m tools.recipe NAME --seeds 5")
+
+
+@pytest.mark.parametrize(
+    ("content", "described"),
+    [
+        (b"\xef\xbb\xbf# mine\ntrain:\n", "mine"),
+        (b"# m\xffine\n", "m\ufffdine"),
+        (b"# mine\x1b[31m\n", "mine<U+001B ESCAPE>[31m"),
+        (b"", ""),
+    ],
+)
+def test_any_file_in_the_folder_is_described(folder: Path, content: bytes, described: str) -> None:
+    (folder / "mine.yaml").write_bytes(content)
+    assert recipe_files.description("mine") == described
 
 
 def test_a_recipe_is_crossed_with_settings_and_seeds(folder: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from core.pipeline import params, strict_yaml
 from core.pipeline.errors import ParamsError
+from core.pipeline.visible import visible
 from tools.repository import freshness, snapshots
 
 FOLDER = Path("recipes")
@@ -40,8 +41,10 @@ def names() -> list[str]:
 
 def description(name: str) -> str:
     """Return the first line of the opening comment of a recipe."""
-    first, *_ = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8").splitlines() or [""]
-    return first.removeprefix("#").strip() if first.startswith("#") else ""
+    # One that is not text in UTF-8 is listed too; `read` refuses it.
+    text = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8-sig", errors="replace")
+    first, *_ = text.splitlines() or [""]
+    return visible(first.removeprefix("#").strip()) if first.startswith("#") else ""
 
 
 def read(name: str, params_file: Path) -> RecipeFile:
