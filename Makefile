@@ -45,9 +45,10 @@ recipe: environment
 fresh: environment
 	@$(call tool,fresh) $(REV)
 
-# Reviews what this branch changes in the metrics; to compare the recipes: make review SEEDS=5
+# Reviews what this branch changes in the metrics; to compare the recipes: make review SEEDS=5;
+# another branch: make review HEAD=branch
 review: environment
-	@$(call tool,review) $(BASE) $(HEAD) $(if $(SEEDS),--seeds $(SEEDS))
+	@$(call tool,review) $(or $(BASE),$(if $(HEAD),'')) $(HEAD) $(if $(SEEDS),--seeds $(SEEDS))
 
 # Runs notebooks/explore.ipynb and saves its output.
 notebook: environment
