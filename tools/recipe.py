@@ -64,7 +64,8 @@ def main(
         print(table(ran.results, tested))
         print()
         print(f"next  dvc exp apply {ran.results[0].experiment.name}")
-        print("      brings its parameters, model and metrics into this folder")
+        print("      brings its parameters, model and metrics into this folder;")
+        print("      make experiments lists all")
     run_experiments.check_all_ran(ran, planned)
     if ran.divergences:
         raise PipelineError(

@@ -157,8 +157,8 @@ def _of_seeds(comparison: Comparison, tested: list[Recipe]) -> list[str]:
     if len(undecided) < len(tested):
         said.append("It beats every other beyond noise.")
     said += [
-        f"Unstable: {_said(recipe)}, whose seeds disagree {recipe.unstable:.0f} times as much "
-        "as those of the others."
+        f"Unstable: {_said(recipe)}, whose seeds disagree at least {int(recipe.unstable)} times "
+        "as much as those of the others."
         for recipe in comparison.recipes
         if recipe.unstable
     ]
