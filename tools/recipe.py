@@ -16,6 +16,7 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+from core.pipeline import wording
 from core.pipeline.errors import ParamsError, PipelineError
 from core.pipeline.params import PARAMS_FILE
 from core.pipeline.runner import run
@@ -69,7 +70,7 @@ def main(
     run_experiments.check_all_ran(ran, planned)
     if ran.divergences:
         raise PipelineError(
-            f"{len(ran.divergences)} of {len(planned)} trainings diverged",
+            f"{len(ran.divergences)} of {wording.count(len(planned), 'training')} diverged",
             found="\n".join(f"{each.experiment.name}: {each.message}" for each in ran.divergences),
         )
 

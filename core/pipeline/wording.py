@@ -11,6 +11,8 @@ def count(number: int, what: str) -> str:
     if number == 1:
         return f"1 {what}"
     noun, space, rest = what.partition(" of ")
+    if noun.endswith("index"):
+        return f"{number:,} {noun.removesuffix('ex')}ices{space}{rest}"
     if noun.endswith("y") and noun[-2] not in "aeiou":
         return f"{number:,} {noun[:-1]}ies{space}{rest}"
     return f"{number:,} {noun}{'es' if noun.endswith(('s', 'x', 'ch')) else 's'}{space}{rest}"
