@@ -182,7 +182,7 @@ DAMAGES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "truncated in the header": (lambda good: good[:60], "found:    60 bytes; EOF"),
     "a byte short": (lambda good: good[:-1], "mmap length is greater than file size"),
     "half": (lambda good: good[: len(good) // 2 + 64], "mmap length is greater"),
-    "a byte long": (lambda good: good + b"\0", "1 bytes too many"),
+    "a byte long": (lambda good: good + b"\0", "1 byte too many"),
     "another byte order": (
         lambda good: npy(np.load(io.BytesIO(good)).astype(">u4")),
         "holds another kind of array",

@@ -67,7 +67,7 @@ class Axis(NamedTuple):
         """What a reader has to know of it."""
         end = {"above": self.high, "below": self.low}.get(self.cut, 0.0)
         parts = ["logarithmic"] if self.logarithmic else []
-        parts += [f"cut off {self.cut} {end:.2g}"] if self.cut else []
+        parts += [f"truncated {self.cut} {end:.2g}"] if self.cut else []
         return ", ".join(parts)
 
     @property

@@ -49,7 +49,7 @@ def page(comparison: Comparison, command: str) -> str:
         verdict=verdict(comparison),
         method=method(comparison),
         header=header(comparison),
-        cut_off="cut off" in f"{specs['accuracy']['title']} {specs['loss']['title']}",
+        truncated="truncated" in f"{specs['accuracy']['title']} {specs['loss']['title']}",
         rows=[row(comparison, recipe) for recipe in comparison.recipes],
         # A < could end the script.
         facts=json.dumps(facts, allow_nan=False).replace("<", "\\u003c"),

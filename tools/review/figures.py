@@ -58,7 +58,7 @@ def charts(before: ModelResults, after: ModelResults) -> list[Chart]:
         return [round(value, 4) for value in values[::step]]
 
     return [
-        _cut_off(
+        _truncated(
             Chart(
                 title,
                 list(range(0, longest, step)),
@@ -71,14 +71,14 @@ def charts(before: ModelResults, after: ModelResults) -> list[Chart]:
     ]
 
 
-def _cut_off(chart: Chart) -> Chart:
+def _truncated(chart: Chart) -> Chart:
     """End the axis where a curve leaves those values that are worth reading."""
     both = [curve for curve in (chart.before, chart.after) if curve]
     limit = MOST_LOSS * min(map(max, both))
     if max(map(max, both)) <= limit or limit <= 0:
         return chart
     before, after = ([min(each, limit) for each in curve] for curve in (chart.before, chart.after))
-    title = f"{chart.title}, cut off above {limit:.3g}"
+    title = f"{chart.title}, truncated above {limit:.3g}"
     return chart._replace(title=title, before=before, after=after)
 
 

@@ -159,7 +159,7 @@ def test_a_loss_far_above_the_others_does_not_hide_them() -> None:
     low, high = ticks["encoding"]["y"]["scale"]["domain"]
     # The lowest loss is 0.3143, the highest that is shown 0.33, with a margin of 4 %.
     assert (low, high) == (pytest.approx(0.3137, abs=1e-4), pytest.approx(0.3306, abs=1e-4))
-    assert chart["title"]["subtitle"] == "cut off above 0.33"
+    assert chart["title"]["subtitle"] == "truncated above 0.33"
     assert {tick["loss"] for tick in ticks["data"]["values"]} == {0.327, 0.3272, 0.3143, 0.33}
     assert len(dots["data"]["values"]) == 2
     assert all(low <= bar["low"] <= bar["high"] <= high for bar in rule["data"]["values"])
@@ -178,12 +178,12 @@ def test_a_loss_far_above_the_others_does_not_hide_them() -> None:
     [
         (charts.LOSS, [0.3, 2.9], ""),
         (charts.LOSS, [0.03, 0.3, 2.9], "logarithmic"),
-        (charts.LOSS, [0.03, 0.3, 3.1], "logarithmic, cut off above 0.33"),
-        (charts.LOSS, [0.03, 54306.0], "cut off above 0.031"),
-        (charts.LOSS, [0.0, 0.3], "cut off above 0"),
+        (charts.LOSS, [0.03, 0.3, 3.1], "logarithmic, truncated above 0.33"),
+        (charts.LOSS, [0.03, 54306.0], "truncated above 0.031"),
+        (charts.LOSS, [0.0, 0.3], "truncated above 0"),
         (charts.ACCURACY, [0.1, 0.9], ""),
-        (charts.ACCURACY, [0.1, 0.94, 0.95], "cut off below 0.94"),
-        (charts.ACCURACY, [0.88, 0.9, 0.999], "cut off below 0.9"),
+        (charts.ACCURACY, [0.1, 0.94, 0.95], "truncated below 0.94"),
+        (charts.ACCURACY, [0.88, 0.9, 0.999], "truncated below 0.9"),
     ],
 )
 def test_an_axis_says_if_it_is_logarithmic_or_leaves_something_out(

@@ -13,7 +13,7 @@ def model(*losses: float) -> ModelResults:
 def test_a_loss_in_the_ten_thousands_does_not_flatten_the_other_curve() -> None:
     (chart,) = figures.charts(model(2.3, 0.3), model(2.3, 54306.1))
     # Ten times the highest loss of the better curve.
-    assert chart.title == "Validation loss (nats), cut off above 23"
+    assert chart.title == "Validation loss (nats), truncated above 23"
     assert (chart.before, chart.after) == ([2.3, 0.3], [2.3, 23.0])
     assert chart.ends == (0.3, 23.0)
     # On 150 pixels: 0.3 at the bottom, 23 at the top, 2.3 at 150 * (1 - 2 / 22.7).
