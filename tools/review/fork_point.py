@@ -50,8 +50,10 @@ def choose(base: str | None, head: str | None) -> Choice:
     branch = _branch(head)
     candidates = _candidates(branch)
     forks = [fork for name in candidates for fork in _forks(name, commit)]
-    # What is on main was not forked from there, except if there is nothing else.
-    forks = [fork for fork in forks if fork.branch != branch] or forks
+    # Commits on main itself are reviewed against the main of a remote, if there is one.
+    elsewhere = [fork for fork in forks if fork.branch != branch]
+    if any(fork.branch.startswith(REMOTE) for fork in elsewhere):
+        forks = elsewhere
     if not forks:
         raise _no_base(candidates)
     latest = min(forks, key=lambda fork: fork.since)  # the first of several
@@ -78,16 +80,23 @@ def _candidates(branch: str | None) -> dict[str, str]:
         branch: the full name of the branch that is reviewed; None for another commit.
     """
     places = [LOCAL, *(f"{REMOTE}{name}/" for name in _lines("remote"))]
-    wanted = [place + name for place in places for name in MAINS]
-    # The default branches of the remotes, whatever their names are.
-    wanted += _listed("%(symref)", [f"{place}HEAD" for place in places[1:]])
+    found = _commits([place + name for place in places for name in MAINS])
+    # A remote without a main has a default branch of another name. Where there is a main, the
+    # default may be what somebody happens to have checked out there.
+    others = [place for place in places[1:] if not any(place + name in found for name in MAINS)]
+    wanted = _listed("%(symref)", [f"{place}HEAD" for place in others])
     if branch:
         wanted += _listed("%(upstream)", [branch])
-        short = _short(branch)
-        if short not in MAINS:  # the copies that `git push` makes of it
-            wanted = [name for name in wanted if name not in {place + short for place in places}]
-    pairs = dict(pair.split() for pair in _listed("%(refname) %(objectname)", wanted))
-    return {name: pairs[name] for name in dict.fromkeys(wanted) if name in pairs}
+        if _short(branch) not in MAINS:  # the copies that `git push` makes of it
+            copies = {place + _short(branch) for place in places}
+            wanted = [name for name in wanted if name not in copies]
+    return found | _commits(wanted)
+
+
+def _commits(names: list[str]) -> dict[str, str]:
+    """Return the commits of those references that exist, in the order of `names`."""
+    pairs = dict(pair.split() for pair in _listed("%(refname) %(objectname)", names))
+    return {name: pairs[name] for name in names if name in pairs}
 
 
 def _listed(what: str, references: list[str]) -> list[str]:

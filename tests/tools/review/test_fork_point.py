@@ -113,13 +113,26 @@ def test_the_copy_that_a_push_makes_of_a_branch_is_not_its_base() -> None:
     assert fork_point.choose(None, None).before.commit == first
 
 
+def test_what_a_remote_has_checked_out_is_not_the_base(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = git("rev-parse", "HEAD", folder=shared)
+    git("switch", "--quiet", "--create", "feature", folder=shared)
+    commit("Mine", shared)
+    git("clone", "--quiet", str(shared), str(tmp_path / "clone"))
+    monkeypatch.chdir(tmp_path / "clone")
+    git("checkout", "--quiet", "--detach", "origin/HEAD")  # which is origin/feature
+    assert fork_point.choose(None, None).before.commit == first
+
+
 @pytest.mark.usefixtures("clone")
 def test_unpushed_commits_on_main_itself_are_reviewed() -> None:
     first = git("rev-parse", "HEAD")
     mine = commit("Mine")
     assert fork_point.choose(None, None).before.commit == first
     git("remote", "remove", "origin")
-    assert fork_point.choose(None, None).before.commit == mine  # there is nothing else
+    git("branch", "master", "HEAD~1")  # as a branch that was renamed leaves it
+    assert fork_point.choose(None, None).before.commit == mine
 
 
 @pytest.mark.parametrize("name", ["master", "trunk"])
