@@ -15,7 +15,7 @@ def count(number: int, what: str) -> str:
         return f"{number:,} {noun.removesuffix('ex')}ices{space}{rest}"
     if noun.endswith("y") and noun[-2] not in "aeiou":
         return f"{number:,} {noun[:-1]}ies{space}{rest}"
-    return f"{number:,} {noun}{'es' if noun.endswith(('s', 'x', 'ch')) else 's'}{space}{rest}"
+    return f"{number:,} {noun}{'es' if noun.endswith('s') else 's'}{space}{rest}"
 
 
 def listed(items: Sequence[str], most: int = 6) -> str:

@@ -308,7 +308,7 @@ def test_names_of_classes_that_are_none_are_refused(
         (EVALUATION, b'{"train": 1, "val": 1}', "TypeError"),
         (EVALUATION, b'{"train": {"loss": NaN, "accuracy": 1}, "val": {}}', "KeyError"),
         (HISTORY, b"", "not enough values"),
-        (HISTORY, b"epoch,loss\n0,1\n", "1 rows below epoch,loss"),
+        (HISTORY, b"epoch,loss\n0,1\n", "1 row below epoch,loss"),
         (VAL_PREDICTIONS, b"index,label,prediction,probability\n", "0 rows below"),
         (VAL_PREDICTIONS, b"index,label,prediction,probability\n1,2,3\n", "row 1: "),
         (VAL_PREDICTIONS, b"index,label,prediction,probability\n1,2,3,inf\n", "row 1: "),

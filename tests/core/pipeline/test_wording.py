@@ -15,6 +15,7 @@ from core.pipeline import wording
         (10, "class", "10 classes"),
         (2, "known vulnerability", "2 known vulnerabilities"),
         (2, "key", "2 keys"),
+        (5, "epoch", "5 epochs"),
         (3, "different index", "3 different indices"),
         (1200, "test image", "1,200 test images"),
     ],
