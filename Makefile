@@ -12,7 +12,7 @@ HASH := \#
 # Default of `make compare`; to change it: make compare COMPARE="train.batch_size=50,100 --seeds 5"
 COMPARE ?= train.lr=0.001,0.003,0.01,0.03,0.1,0.3,1 --seeds 3
 
-.PHONY: environment repro verify deps test test-slow test-adapt fuzz audit repair check format lock extra compare recipe exp fresh review notebook try remote share pull
+.PHONY: environment repro verify deps test test-slow test-adapt fuzz audit repair check format lock extra compare recipe exp experiments fresh review notebook predict try remote share pull
 
 repro: environment
 	@$(VENV) python -m dvc repro
@@ -23,11 +23,17 @@ repro: environment
 verify: environment
 	@$(call tool,verify) $(ARGS) $(REV)
 
+# Lists the experiments with what differs between them; of the last three commits:
+# make experiments ARGS="-n 3"
+experiments: environment
+	@$(call tool,list_experiments) $(ARGS)
+
 # Runs one experiment in this folder and shows what it changed:
 # make exp SET="train.lr=0.1 train.epochs=10"
 exp: environment
 	@$(VENV) python -m dvc exp run $(addprefix -S ,$(SET))
 	@$(VENV) python -m dvc exp diff
+	@echo "next  make experiments lists them"
 
 # After a change of imports: updates the dependencies of each stage in dvc.yaml.
 deps: environment
@@ -45,13 +51,18 @@ recipe: environment
 fresh: environment
 	@$(call tool,fresh) $(REV)
 
-# Reviews what this branch changes in the metrics; to compare the recipes: make review SEEDS=5
+# Reviews what this branch changes in the metrics; to compare the recipes: make review SEEDS=5;
+# another branch: make review HEAD=branch
 review: environment
-	@$(call tool,review) $(BASE) $(HEAD) $(if $(SEEDS),--seeds $(SEEDS))
+	@$(call tool,review) $(or $(BASE),$(if $(HEAD),'')) $(HEAD) $(if $(SEEDS),--seeds $(SEEDS))
 
 # Runs notebooks/explore.ipynb and saves its output.
 notebook: environment
 	@$(call tool,notebook)
+
+# Predicts images: make predict IMAGES="a.png folder/*.jpg" ARGS="--rev cnn-mnist-seed-1"
+predict: environment
+	@$(call tool,predict) $(ARGS) $(IMAGES)
 
 # Opens a page to draw on, and shows the predictions: make try ARGS="--rev cnn-mnist-seed-1"
 try: environment

@@ -20,7 +20,7 @@ from core.data import arrays
 from core.data.dataset_params import DatasetParams
 from core.data.datasets import DATASETS, Arrays
 from core.data.fetch import fetch, manual_steps
-from core.pipeline import files, params
+from core.pipeline import files, params, wording
 from core.pipeline.runner import run
 
 CLASS_NAMES = Path("data/raw/classes.json")
@@ -57,7 +57,10 @@ def main() -> None:
     arrays.write(TEST_LABELS, data.test_labels)
     files.write_json(CLASS_NAMES, DATASETS[chosen.name].classes)
     shape = " x ".join(str(length) for length in data.train_images.shape[1:])
-    print(f"{len(data.train_images):,} training and {len(data.test_images):,} test images, {shape}")
+    print(
+        f"{len(data.train_images):,} training and "
+        f"{wording.count(len(data.test_images), 'test image')}, {shape}"
+    )
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ if not __package__:  # run as a file: find core/ as `python -m` does
 from core.data import arrays
 from core.data.split_params import SplitParams
 from core.data.splitting import split
-from core.pipeline import params, provenance
+from core.pipeline import params, provenance, wording
 from core.pipeline.runner import run
 
 CLASS_NAMES = Path("data/raw/classes.json")
@@ -43,7 +43,10 @@ def main() -> None:
 
     arrays.write(TRAIN_INDICES, train_indices)
     arrays.write(VAL_INDICES, val_indices)
-    print(f"{len(train_indices):,} images to train on, {len(val_indices):,} to validate on")
+    print(
+        f"{wording.count(len(train_indices), 'image')} to train on, "
+        f"{len(val_indices):,} to validate on"
+    )
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ from core.data import arrays
 from core.data.arrays import Images
 from core.data.dataset_params import DatasetParams
 from core.data.split_params import SplitParams
-from core.pipeline import files, params
+from core.pipeline import files, params, wording
 from core.pipeline.errors import ModelError
 from core.pipeline.runner import run
 from core.pipeline.visible import visible
@@ -253,7 +253,7 @@ def main() -> None:
     print(
         f"test accuracy {metrics['accuracy']:.4f} (95 % interval "
         f"{metrics['accuracy_low']:.4f} to {metrics['accuracy_high']:.4f}), "
-        f"loss {metrics['loss']:.4f}, {len(labels):,} images"
+        f"loss {metrics['loss']:.4f}, {wording.count(len(labels), 'image')}"
     )
     print(
         f"balanced accuracy {findings.balanced_accuracy:.4f}, "

@@ -19,7 +19,7 @@ if not __package__:  # run as a file: find core/ as `python -m` does
 
 from tqdm import tqdm
 
-from core.pipeline import files, params, process_rank
+from core.pipeline import files, params, process_rank, wording
 from core.pipeline.runner import run
 from core.training import numerics
 from core.training.inputs import Inputs, load
@@ -115,7 +115,7 @@ def train(
 
     def progress(epoch: int, steps: Sequence[loop.Step], taken: int) -> Iterable[loop.Step]:
         if taken:
-            say(f"resuming epoch {epoch} after {taken:,} steps")
+            say(f"resuming epoch {epoch} after {wording.count(taken, 'step')}")
         return tqdm(
             steps,
             desc=f"epoch {epoch}",
@@ -137,8 +137,8 @@ def train(
         checkpoint=checkpoint,
     )
     history = run_of_training.history
-    if len(history) <= settings.epochs:
-        say(f"stopped: {settings.patience} epochs without a lower validation loss")
+    if settings.patience and len(history) <= settings.epochs:
+        say(f"stopped: {wording.count(settings.patience, 'epoch')} without a lower validation loss")
 
     if processes.first:
         files.write_csv(HISTORY, columns, history)

@@ -9,6 +9,7 @@ import json
 import subprocess
 from typing import Any
 
+from core.pipeline import wording
 from core.pipeline.errors import PipelineError, SetupError
 from core.pipeline.runner import run
 
@@ -62,18 +63,18 @@ def summary(packages: list[dict[str, Any]]) -> str:
     skipped = [package["skip_reason"] for package in packages if "skip_reason" in package]
     if known:
         raise PipelineError(
-            f"{len(known)} known vulnerabilities in {LOCK}",
+            f"{wording.count(len(known), 'known vulnerability')} in {LOCK}",
             found="\n".join(known),
             todo="make lock pins the newest versions; then make test and make repro",
         )
     if skipped or not packages:
         raise SetupError(
-            f"{len(skipped)} of {len(packages)} packages could not be looked up",
+            f"{len(skipped)} of {wording.count(len(packages), 'package')} could not be looked up",
             expected=f"an answer about every package in {LOCK}",
             found=skipped[0] if skipped else "a report without packages",
             todo="run it again with a network that reaches the package index",
         )
-    return f"no known vulnerability in the {len(packages)} packages of {LOCK}"
+    return f"no known vulnerability in the {wording.count(len(packages), 'package')} of {LOCK}"
 
 
 if __name__ == "__main__":

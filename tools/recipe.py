@@ -16,6 +16,7 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+from core.pipeline import wording
 from core.pipeline.errors import ParamsError, PipelineError
 from core.pipeline.params import PARAMS_FILE
 from core.pipeline.runner import run
@@ -64,11 +65,12 @@ def main(
         print(table(ran.results, tested))
         print()
         print(f"next  dvc exp apply {ran.results[0].experiment.name}")
-        print("      brings its parameters, model and metrics into this folder")
+        print("      brings its parameters, model and metrics into this folder;")
+        print("      make experiments lists all")
     run_experiments.check_all_ran(ran, planned)
     if ran.divergences:
         raise PipelineError(
-            f"{len(ran.divergences)} of {len(planned)} trainings diverged",
+            f"{len(ran.divergences)} of {wording.count(len(planned), 'training')} diverged",
             found="\n".join(f"{each.experiment.name}: {each.message}" for each in ran.divergences),
         )
 

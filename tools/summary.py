@@ -31,6 +31,7 @@ def main() -> None:
     print()
     print(f"report  {REPORT if REPORT.exists() else 'make repro writes it'}")
     print("next    . .venv/bin/activate && dvc exp run --temp -n lr-0.1 -S train.lr=0.1")
+    print("        make experiments lists them")
 
 
 def _read(path: Path) -> Any:

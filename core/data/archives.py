@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from core.pipeline import wording
 from core.pipeline.errors import DataError
 
 GZIP_MAGIC = b"\x1f\x8b"  # RFC 1952, 2.3.1
@@ -87,8 +88,8 @@ def tar_members(packed: bytes, sizes: Mapping[str, int], *, where: str) -> dict[
                 if member.size != sizes[name]:
                     raise _refused(
                         where,
-                        expected=f"{name} of {sizes[name]:,} bytes",
-                        found=f"it with {member.size:,} bytes",
+                        expected=f"{name} of {wording.count(sizes[name], 'byte')}",
+                        found=f"it with {wording.count(member.size, 'byte')}",
                     )
                 content = archive.extractfile(member)
                 assert content is not None  # it is a file
@@ -116,7 +117,9 @@ class _Limited(gzip.GzipFile):
     def read(self, size: int | None = -1) -> bytes:
         content = super().read(size)
         if self.limit is not None and self.tell() > self.limit:
-            raise PackingError(f"more than the {self.limit:,} bytes that can be right")
+            raise PackingError(
+                f"more than the {wording.count(self.limit, 'byte')} that can be right"
+            )
         return content
 
 
@@ -141,8 +144,8 @@ def _check_harmless(member: tarfile.TarInfo, limit: int, where: str) -> None:
     if not 0 <= member.size <= limit:  # before tarfile goes there
         raise _refused(
             where,
-            expected=f"at most {limit:,} bytes in all",
-            found=f"{member.name!r} of {member.size:,} bytes",
+            expected=f"at most {wording.count(limit, 'byte')} in all",
+            found=f"{member.name!r} of {wording.count(member.size, 'byte')}",
         )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.pipeline import files
+from core.pipeline import files, wording
 from core.pipeline.errors import DataError
 
 Images = NDArray[np.uint8]  # (N, H, W, C)
@@ -100,8 +100,8 @@ def read_indices(path: Path, *, images: int) -> Indices:
     if len(np.unique(indices)) != len(indices):
         raise DataError(
             f"{path} names an image twice",
-            expected=f"{len(indices):,} different indices",
-            found=f"{len(np.unique(indices)):,} different indices",
+            expected=wording.count(len(indices), "different index"),
+            found=wording.count(len(np.unique(indices)), "different index"),
             todo="dvc repro --force split",
         )
     return indices
@@ -122,7 +122,8 @@ def read_labelled_images(
         raise DataError(
             "images and labels do not belong together",
             expected="a label for each image",
-            found=f"{len(images):,} images and {len(labels):,} labels",
+            found=f"{wording.count(len(images), 'image')} and "
+            f"{wording.count(len(labels), 'label')}",
             where=f"{images_path}, {labels_path}",
             todo="dvc repro --force download",
         )
@@ -169,7 +170,7 @@ def _map(path: Path, dtype: np.dtype[Any], dimensions: int, what: str) -> NDArra
         array: np.memmap[Any, Any] = np.lib.format.open_memmap(files.regular(path), mode="r")
         surplus = path.stat().st_size - array.offset - array.nbytes
         if surplus:
-            raise ValueError(f"{surplus:,} bytes too many")
+            raise ValueError(f"{wording.count(surplus, 'byte')} too many")
     except FileNotFoundError:
         raise DataError(
             f"{path} is missing", expected=what, todo="dvc repro makes it; dvc pull fetches it"
@@ -180,7 +181,7 @@ def _map(path: Path, dtype: np.dtype[Any], dimensions: int, what: str) -> NDArra
         raise DataError(
             f"{path} is not a whole array in NumPy's format",
             expected=what,
-            found=f"{path.stat().st_size:,} bytes; {error}",
+            found=f"{wording.count(path.stat().st_size, 'byte')}; {error}",
             todo=f"dvc checkout --force {path}, or dvc repro",
         ) from error
     if array.dtype != dtype or array.ndim != dimensions or 0 in array.shape:

@@ -9,6 +9,7 @@ red, green and blue, row by row from the top.
 import numpy as np
 
 from core.data.arrays import Images, Labels
+from core.pipeline import wording
 from core.pipeline.errors import DataError
 
 PIXEL_BYTES = 3 * 32 * 32
@@ -33,7 +34,7 @@ def parse(content: bytes, *, label_bytes: int, where: str) -> tuple[Images, Labe
         raise DataError(
             f"{where} is not a CIFAR file",
             expected=f"records of {size:,} bytes",
-            found=f"{len(content):,} bytes",
+            found=wording.count(len(content), "byte"),
         )
     records = np.frombuffer(content, np.uint8).reshape(-1, size)
     planes = records[:, label_bytes:].reshape(-1, 3, 32, 32)

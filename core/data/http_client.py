@@ -18,6 +18,8 @@ import requests
 import urllib3
 from tqdm import tqdm
 
+from core.pipeline import wording
+
 PIECE = 64 * 1024  # bytes at a time
 BROKEN = "the connection broke off"
 
@@ -97,7 +99,9 @@ def _watch(
             if time.monotonic() >= span_end:
                 brought = content.tell() - span_start
                 if brought < span_bytes:
-                    raise TransferError(f"stalled: {brought:,} bytes in {span_seconds:g} s")
+                    raise TransferError(
+                        f"stalled: {wording.count(brought, 'byte')} in {span_seconds:g} s"
+                    )
                 span_end, span_start = time.monotonic() + span_seconds, content.tell()
 
 
@@ -121,7 +125,7 @@ def _transfer(address: str, at_most: int, timeout: tuple[float, float]) -> Itera
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
         reason = _plainly(error, *timeout)
         if reason == BROKEN and length:
-            reason += f" after {count:,} of {length:,} bytes"
+            reason += f" after {count:,} of {wording.count(length, 'byte')}"
         raise TransferError(reason) from error
 
 

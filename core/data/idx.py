@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from core.pipeline import wording
 from core.pipeline.errors import DataError
 
 TYPES: dict[int, np.dtype[Any]] = {
@@ -51,8 +52,9 @@ def parse(content: bytes, *, dtype: DTypeLike, shape: tuple[int, ...], where: st
     if len(content) < header_size:
         raise DataError(
             f"{where} ends within its header",
-            expected=f"{header_size:,} bytes of header for {content[3]} dimensions",
-            found=f"{len(content):,} bytes in all",
+            expected=f"{header_size:,} bytes of header for "
+            f"{wording.count(content[3], 'dimension')}",
+            found=f"{wording.count(len(content), 'byte')} in all",
         )
     dimensions = tuple(int(n) for n in np.frombuffer(content[4:header_size], ">u4"))
     if stored.newbyteorder("=") != np.dtype(dtype) or dimensions != shape:
@@ -66,7 +68,7 @@ def parse(content: bytes, *, dtype: DTypeLike, shape: tuple[int, ...], where: st
         raise DataError(
             f"{where} is {'truncated' if len(content) < size else 'too long'}",
             expected=f"{size:,} bytes for {np.dtype(dtype)} {shape}",
-            found=f"{len(content):,} bytes",
+            found=wording.count(len(content), "byte"),
         )
     array: NDArray[Any] = np.frombuffer(content, stored, offset=header_size).reshape(shape)
     return array.astype(dtype, copy=False)

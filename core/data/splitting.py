@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.data.arrays import Indices, Labels
+from core.pipeline import wording
 from core.pipeline.errors import ParamsError
 
 
@@ -47,14 +48,15 @@ def split(
         raise ParamsError(
             "split.val_fraction leaves train or val without images",
             expected="at least one image to train on and one to validate on",
-            found=f"{val_fraction} of {total:,} images is {val_size:,} to validate on "
-            f"and {rest:,} to train on",
+            found=f"{val_fraction} of {wording.count(total, 'image')} is {val_size:,} to validate "
+            f"on and {rest:,} to train on",
             todo="choose a val_fraction further from 0 and 1",
         )
     if train_size is not None and train_size > rest:
         raise ParamsError(
             "split.train_size is larger than the number of images left",
-            expected=f"at most {rest:,}: {total:,} images less {val_size:,} for validation",
+            expected=f"at most {rest:,}: {wording.count(total, 'image')} less {val_size:,} for "
+            "validation",
             found=f"{train_size:,}",
             todo="lower split.train_size or split.val_fraction, or set train_size: null for all",
         )

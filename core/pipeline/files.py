@@ -21,6 +21,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
+from core.pipeline import wording
 from core.pipeline.errors import StorageError
 
 if sys.platform != "win32":
@@ -67,8 +68,8 @@ def _no_room(path: Path, size: int | None) -> StorageError:
     free = shutil.disk_usage(path.parent).free
     return StorageError(
         f"there is no room for {path}",
-        expected="" if size is None else f"{size:,} bytes",
-        found=f"{free:,} bytes free",
+        expected="" if size is None else wording.count(size, "byte"),
+        found=f"{wording.count(free, 'byte')} free",
         where=str(path.parent.absolute()),
         todo="make room there and run it again",
     )

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from core.data.arrays import Images
+from core.pipeline import wording
 from core.pipeline.errors import DataError
 
 # Sizes in pixels of the file. It is drawn about twice as large as it is shown,
@@ -55,7 +56,7 @@ def grid(images: Images, captions: list[str], *, columns: int) -> Picture:
         raise DataError(
             "these images cannot be drawn",
             expected="1 channel (greyscale) or 3 (RGB)",
-            found=f"{channels} channels",
+            found=wording.count(channels, "channel"),
             todo="convert the images where they are made; dvc repro",
         )
     scale = max(1, round(TILE / max(height, width)))

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from core.pipeline import files
+from core.pipeline import files, wording
 from core.pipeline.errors import DataError
 
 
@@ -64,7 +64,9 @@ def read_numbers(path: Path, columns: Sequence[str]) -> list[list[float]]:
     except (csv.Error, ValueError) as error:
         raise _unreadable(path, expected, str(error)) from error
     if header != list(columns) or not table:
-        raise _unreadable(path, expected, f"{len(table):,} rows below {','.join(header)}")
+        raise _unreadable(
+            path, expected, f"{wording.count(len(table), 'row')} below {','.join(header)}"
+        )
     for number, row in enumerate(table, start=1):
         if len(row) != len(columns) or not all(map(math.isfinite, row)):
             raise _unreadable(path, expected, f"row {number:,}: {row}")

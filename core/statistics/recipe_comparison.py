@@ -20,12 +20,20 @@ is the first; with one seed it is the second, and says nothing about seeds.
 
 import itertools
 import math
+import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 from scipy.special import stdtr
+
+LEVEL = 0.05  # a corrected p value below it is called a difference
+POWER = 0.8  # in this share of cases a difference should be found: the usual choice
+MOST_SEEDS = 1000  # more would not be trained
+
+FAR = 5  # so many times the deviation of the others makes a recipe unstable
 
 Correct = NDArray[np.bool_]  # (seeds, images): was the image predicted right?
 
@@ -37,6 +45,7 @@ class Difference(NamedTuple):
     standard_error: float
     degrees_of_freedom: float
     p_value: float  # two-sided
+    seeds_needed: int | None = None  # to find it, if these do not; None: no number would
 
 
 def paired_difference(first: Correct, second: Correct) -> Difference:
@@ -49,12 +58,22 @@ def paired_difference(first: Correct, second: Correct) -> Difference:
     Returns:
         The accuracy of `first` minus that of `second`, and how sure it is.
     """
-    [difference] = _differences([first, second])
-    return difference
+    [squares] = _mean_squares([first, second])
+    return _tested(squares)
 
 
-def _differences(recipes: Sequence[Correct]) -> list[Difference]:
-    """Test all pairs of recipes, each minus a later one, in the order of `combinations`.
+class MeanSquares(NamedTuple):
+    """The analysis of variance of a difference, whose entries are -1, 0 or 1."""
+
+    seeds: int  # rows
+    images: int  # columns
+    mean: float
+    of_seeds: float  # at least that of the residual; 0 for one seed
+    of_images: float  # beyond the residual; for one seed, all
+
+
+def _mean_squares(recipes: Sequence[Correct]) -> list[MeanSquares]:
+    """Compare all pairs of recipes, each minus a later one, in the order of `combinations`.
 
     The sums of squares of a difference follow from those of the recipes and their
     products, which two matrix products give for all pairs at once. They are sums
@@ -77,7 +96,7 @@ def _differences(recipes: Sequence[Correct]) -> list[Difference]:
         _squared_distances(products),
     )
     return [
-        _tested(*shape, *(int(each[i, j]) for each in sums))
+        _analysed(*shape, *(int(each[i, j]) for each in sums))
         for i, j in itertools.combinations(range(count), 2)
     ]
 
@@ -89,10 +108,10 @@ def _squared_distances(products: NDArray[np.float64]) -> NDArray[np.int64]:
     return distances
 
 
-def _tested(
+def _analysed(
     seeds: int, images: int, total: int, by_seed: int, by_image: int, squares: int
-) -> Difference:
-    """Test a difference, whose entries are -1, 0 or 1.
+) -> MeanSquares:
+    """Separate the sources of noise of a difference.
 
     Args:
         seeds: S, the rows.
@@ -107,7 +126,7 @@ def _tested(
     # Mean squares; the notation of Hillis is MS(TR), MS(TC) and MS(TRC).
     ms_images = (images * by_image - total**2) / (entries * (images - 1))
     if seeds == 1:
-        return _of_t(mean, ms_images / images, images - 1)
+        return MeanSquares(seeds, images, mean, 0.0, ms_images)
     ms_seeds = (seeds * by_seed - total**2) / (entries * (seeds - 1))
     rest = entries * squares - seeds * by_seed - images * by_image + total**2
     ms_rest = rest / (entries * (seeds - 1) * (images - 1))
@@ -116,9 +135,58 @@ def _tested(
     # zero by chance as well: without this line, two equal recipes were called
     # different in up to 11 of 100 simulations, with it in 6.
     ms_seeds = max(ms_seeds, ms_rest)
-    noise = ms_seeds + max(ms_images - ms_rest, 0.0)
-    freedom = (seeds - 1) * (noise / ms_seeds) ** 2 if ms_seeds else math.inf
-    return _of_t(mean, noise / entries, freedom)
+    return MeanSquares(seeds, images, mean, ms_seeds, max(ms_images - ms_rest, 0.0))
+
+
+def _tested(found: MeanSquares) -> Difference:
+    if found.seeds == 1:
+        return _of_t(found.mean, found.of_images / found.images, found.images - 1)
+    return _of_t(found.mean, *_noise(found, found.seeds))
+
+
+def _noise(found: MeanSquares, seeds: int) -> tuple[float, float]:
+    """Return the variance of the mean over so many seeds, and its degrees of freedom.
+
+    More seeds reduce the noise of the seeds. That of the images stays: its mean square
+    grows with the seeds.
+    """
+    noise = found.of_seeds + found.of_images * seeds / found.seeds
+    freedom = (seeds - 1) * (noise / found.of_seeds) ** 2 if found.of_seeds else math.inf
+    return noise / (seeds * found.images), freedom
+
+
+def _seeds_needed(found: MeanSquares, level: float) -> int | None:
+    """Return how many seeds would find a difference of this size in `POWER` of the cases.
+
+    Both the difference and its noise are taken as they were seen, so it is a rough number.
+
+    Args:
+        found: of at least two seeds, which did not find it.
+        level: of p, uncorrected.
+
+    Returns:
+        A number above theirs; None if it is above `MOST_SEEDS`, or if no number would,
+        because of the noise of the images.
+    """
+
+    def enough(seeds: int) -> bool:
+        variance, freedom = _noise(found, seeds)
+        if variance == 0:
+            return found.mean != 0
+        shift = abs(found.mean) / math.sqrt(variance)
+        if math.isinf(freedom):
+            return float(stats.norm.sf(stats.norm.isf(level / 2) - shift)) >= POWER
+        return float(stats.nct.sf(stats.t.isf(level / 2, freedom), freedom, shift)) >= POWER
+
+    low, high = found.seeds, found.seeds + 1
+    while not enough(high):
+        if high >= MOST_SEEDS:
+            return None
+        low, high = high, min(2 * high, MOST_SEEDS)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
 
 
 def _of_t(mean: float, variance: float, freedom: float) -> Difference:
@@ -142,17 +210,61 @@ def against_the_best(recipes: Sequence[Correct], best: int) -> list[Difference]:
         best: the position of the best.
 
     Returns:
-        The best minus each, with corrected p values.
+        The best minus each, with corrected p values, and how many seeds would find what
+        these did not.
     """
-    pairs = itertools.combinations(range(len(recipes)), 2)
-    p_values = holm([difference.p_value for difference in _differences(recipes)])
-    corrected = dict(zip(pairs, p_values, strict=True)) | {(best, best): 1.0}
-    return [
-        paired_difference(recipes[best], recipe)._replace(
-            p_value=corrected[min(best, i), max(best, i)]
+    pairs = list(itertools.combinations(range(len(recipes)), 2))
+    squares = dict(zip(pairs, _mean_squares(recipes), strict=True))
+    p_values = holm([_tested(each).p_value for each in squares.values()])
+    corrected = dict(zip(pairs, p_values, strict=True))
+    found = []
+    for i, recipe in enumerate(recipes):
+        difference = paired_difference(recipes[best], recipe)
+        if i != best:
+            pair = (min(best, i), max(best, i))
+            difference = difference._replace(p_value=corrected[pair])
+            if difference.p_value >= LEVEL and squares[pair].seeds > 1:
+                # Holm's correction of the smallest p, the strictest.
+                needed = _seeds_needed(squares[pair], LEVEL / len(pairs))
+                difference = difference._replace(seeds_needed=needed)
+        found.append(difference)
+    return found
+
+
+def unstable(recipes: Sequence[Correct]) -> list[float | None]:
+    """Find the recipes whose seeds disagree by far more than those of the others.
+
+    Its deviation between seeds is more than `FAR` times the median of the others', and more
+    than chance gives (F test, corrected for the number of recipes). Deviations below the
+    noise of the images count as that: below it, no two seeds are known to differ.
+
+    Args:
+        recipes: bool (S, N) each, S >= 2.
+
+    Returns:
+        For each how many times as much its seeds disagree; None where it is not by far.
+    """
+    seeds, images = recipes[0].shape
+    freedom = seeds - 1
+    deviations = [float(recipe.mean(axis=1).std(ddof=1)) for recipe in recipes]
+    # What the images alone would give; where all are right, or all wrong, nothing.
+    of_images = [math.sqrt(float(r.mean() * (1 - r.mean())) / images) for r in recipes]
+    # The median of the deviations of few seeds lies below the true one: corrected as in the
+    # median absolute deviation.
+    correction = math.sqrt(float(stats.chi2.median(freedom)) / freedom)
+    found: list[float | None] = []
+    for i, own in enumerate(deviations):
+        rest = [j for j in range(len(recipes)) if j != i]
+        if not rest:
+            return [None]
+        usual = max(
+            statistics.median(deviations[j] for j in rest) / correction,
+            statistics.median(of_images[j] for j in rest),
         )
-        for i, recipe in enumerate(recipes)
-    ]
+        ratio = own / usual if usual else 0.0
+        by_chance = float(stats.f.sf(ratio**2, freedom, freedom * len(rest)))
+        found.append(ratio if ratio > FAR and by_chance * len(recipes) < LEVEL else None)
+    return found
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from core.pipeline import wording
 from core.pipeline.errors import ParamsError, SetupError, TrainingError
 from core.training import augmentation, optimizers, schedules
 from core.training.augmentation import Draws
@@ -158,7 +159,7 @@ def check_batches(
         raise ParamsError(
             "a batch of one image cannot be normalized: its maps have shrunk to one pixel",
             expected="at least 2 images in each batch and microbatch",
-            found=f"1, of {count:,} images with train.batch_size: {size} "
+            found=f"1, of {wording.count(count, 'image')} with train.batch_size: {size} "
             f"and train.shards: {shards}",
             todo="change train.batch_size, train.shards or split.train_size a little",
         )

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from core.pipeline import files
+from core.pipeline import files, wording
 from core.pipeline.errors import ModelError
 
 NAMED = 6  # weights in a message: a ResNet-18 has 122
@@ -112,7 +112,7 @@ def read(path: Path) -> Any:
         raise ModelError(
             f"{path} is not a file of weights",
             expected="a state_dict written by torch.save",
-            found=f"{len(content):,} bytes; {cause}",
+            found=f"{wording.count(len(content), 'byte')}; {cause}",
             todo=f"dvc checkout --force {path}, or dvc repro",
         ) from error
 

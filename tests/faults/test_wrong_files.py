@@ -182,7 +182,7 @@ DAMAGES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "truncated in the header": (lambda good: good[:60], "found:    60 bytes; EOF"),
     "a byte short": (lambda good: good[:-1], "mmap length is greater than file size"),
     "half": (lambda good: good[: len(good) // 2 + 64], "mmap length is greater"),
-    "a byte long": (lambda good: good + b"\0", "1 bytes too many"),
+    "a byte long": (lambda good: good + b"\0", "1 byte too many"),
     "another byte order": (
         lambda good: npy(np.load(io.BytesIO(good)).astype(">u4")),
         "holds another kind of array",
@@ -308,7 +308,7 @@ def test_names_of_classes_that_are_none_are_refused(
         (EVALUATION, b'{"train": 1, "val": 1}', "TypeError"),
         (EVALUATION, b'{"train": {"loss": NaN, "accuracy": 1}, "val": {}}', "KeyError"),
         (HISTORY, b"", "not enough values"),
-        (HISTORY, b"epoch,loss\n0,1\n", "1 rows below epoch,loss"),
+        (HISTORY, b"epoch,loss\n0,1\n", "1 row below epoch,loss"),
         (VAL_PREDICTIONS, b"index,label,prediction,probability\n", "0 rows below"),
         (VAL_PREDICTIONS, b"index,label,prediction,probability\n1,2,3\n", "row 1: "),
         (VAL_PREDICTIONS, b"index,label,prediction,probability\n1,2,3,inf\n", "row 1: "),

@@ -157,6 +157,15 @@ def test_make_targets_named_in_the_docs_exist(page: Path) -> None:
             ["recipe", "NAME=cnn-mnist", "SEEDS=5", "SET=train.epochs=20"],
             "tools.recipe cnn-mnist train.epochs=20 --seeds 5",
         ),
+        (["experiments"], "tools.list_experiments"),
+        (["experiments", "ARGS=-n 3"], "tools.list_experiments -n 3"),
+        (
+            ["predict", "IMAGES=a.png digits/*.jpg", "ARGS=--rev lr-1"],
+            "tools.predict --rev lr-1 a.png digits/*.jpg",
+        ),
+        (["review", "BASE=v1", "HEAD=feature"], "tools.review v1 feature"),
+        (["review", "HEAD=feature"], "tools.review '' feature"),
+        (["review", "SEEDS=5"], "tools.review --seeds 5"),
     ],
 )
 def test_make_runs_the_commands_that_the_docs_say(words: list[str], command: str) -> None:

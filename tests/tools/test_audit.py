@@ -44,7 +44,7 @@ def test_each_vulnerability_is_named_with_its_fix() -> None:
     ("packages", "what"),
     [
         ([GOOD, SKIPPED], "1 of 2 packages could not be looked up"),
-        ([SKIPPED], "1 of 1 packages could not be looked up"),
+        ([SKIPPED], "1 of 1 package could not be looked up"),
         ([], "0 of 0 packages could not be looked up"),
     ],
 )

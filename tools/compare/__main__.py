@@ -91,6 +91,7 @@ def report(comparison: Comparison, command: str) -> None:
     print(rendering.text(comparison))
     print()
     print(f"report  {PAGE}, {TABLE}, {PICTURE}")
+    print("next    make experiments lists them")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """Draws a comparison: Vega-Lite specifications for the page and the picture.
 
 Colours go from dark to light in the order of the recipes (viridis, which colour-blind
-readers can tell apart), and every mark shows its numbers in a tooltip.
+readers can tell apart), and every mark shows its numbers in a tooltip. An axis shows the
+runs worth reading: one run that is far worse than the others would press these into a line.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from tools.experiments.grid import written
@@ -14,6 +16,14 @@ Spec = dict[str, Any]
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 HEIGHT = 280  # pixels
+
+# The axis ends at this many times the lowest loss, or the lowest error (1 - accuracy).
+MOST_LOSS = 100
+MOST_ERROR = 10
+LEAST_ERROR = 0.01  # a lower one counts as this: between 0.99 and 1, any axis can be read
+DECADE = 10  # an axis whose values span this factor is logarithmic
+FAR = 100  # times the length of the axis
+MARGIN = 0.04  # beyond the outermost values, as a share of the axis
 
 # Colours on a light and a dark background. Viridis loses the end that would be invisible.
 THEMES: dict[str, Spec] = {
@@ -33,14 +43,82 @@ CROSS = "M-0.5,-0.5L0.5,0.5M-0.5,0.5L0.5,-0.5"
 
 
 class Measure(NamedTuple):
-    """A measure of a chart: its name in the results, and the title."""
+    """A measure of a chart: its name in the results, the title, and its form in a tooltip."""
 
     name: str
     title: str
+    form: str
 
 
-ACCURACY = Measure("accuracy", "Validation accuracy")
-LOSS = Measure("loss", "Validation loss (nats)")
+ACCURACY = Measure("accuracy", "Validation accuracy", ".4f")
+LOSS = Measure("loss", "Validation loss (nats)", ".5~g")
+
+
+class Axis(NamedTuple):
+    """The vertical axis of a chart."""
+
+    low: float
+    high: float
+    logarithmic: bool
+    cut: str  # "above", "below", or empty if it shows all values
+
+    @property
+    def note(self) -> str:
+        """What a reader has to know of it."""
+        end = {"above": self.high, "below": self.low}.get(self.cut, 0.0)
+        parts = ["logarithmic"] if self.logarithmic else []
+        parts += [f"truncated {self.cut} {end:.2g}"] if self.cut else []
+        return ", ".join(parts)
+
+    @property
+    def spec(self) -> Spec:
+        """The axis and its scale. Vega chooses the ends of one that is neither."""
+        scale: Spec = {"zero": False}
+        if self.note:
+            scale = {"type": "log"} if self.logarithmic else {"zero": False}
+            scale |= {"domain": [self.low, self.high], "nice": False}
+        return {
+            "type": "quantitative",
+            "title": None,
+            "scale": scale,
+            "axis": {"tickCount": 6},
+        }
+
+    def shows(self, value: float) -> bool:
+        """Whether a value lies on it."""
+        return self.low <= value <= self.high
+
+    def clipped(self, value: float) -> float:
+        """The nearest value that lies on it."""
+        return min(max(value, self.low), self.high)
+
+    def near(self, value: float) -> float:
+        """Where a line goes to reach a value: not so far beyond the axis as to break its dashes."""
+        if self.logarithmic:
+            return min(value, self.high**FAR / self.low ** (FAR - 1))
+        reach = FAR * (self.high - self.low)
+        return min(max(value, self.low - reach), self.high + reach)
+
+
+def measure_axis(values: Sequence[float], measure: Measure) -> Axis:
+    """Choose an axis for the values worth reading.
+
+    Args:
+        values: of the measure, at least one.
+        measure: accuracies or losses.
+    """
+    if measure is ACCURACY:
+        least = 1 - MOST_ERROR * max(1 - max(values), LEAST_ERROR)
+        kept = [value for value in values if value >= least]
+    else:
+        kept = [value for value in values if value <= MOST_LOSS * min(values)] or list(values)
+    cut = "" if len(kept) == len(values) else "below" if measure is ACCURACY else "above"
+    low, high = min(kept), max(kept)
+    if measure is LOSS and low > 0 and high >= DECADE * low:
+        margin = (high / low) ** MARGIN
+        return Axis(low / margin, high * margin, True, cut)
+    pad = MARGIN * ((high - low) or high)
+    return Axis(low - pad, high + pad, False, cut)
 
 
 def specs(comparison: Comparison) -> dict[str, Spec]:
@@ -78,7 +156,14 @@ def config(theme: str) -> Spec:
             "labelFontSize": 12,
             "titleFontSize": 12,
         },
-        "title": {"color": chosen["ink"], "fontSize": 15, "anchor": "start", "offset": 12},
+        "title": {
+            "color": chosen["ink"],
+            "fontSize": 15,
+            "anchor": "start",
+            "offset": 12,
+            "subtitleColor": chosen["faint"],
+            "subtitleFontSize": 12,
+        },
         "range": {"ordinal": {"scheme": "viridis", "extent": chosen["extent"]}},
         # Marks without the colour of a recipe: the line that joins the means, and
         # the crosses of diverged runs.
@@ -97,6 +182,7 @@ def by_parameter(comparison: Comparison, measure: Measure) -> Spec:
         for recipe in finished
         for result in recipe.results
     ]
+    axis = measure_axis([run[measure.name] for run in runs], measure)
     means = []
     for recipe in finished:
         values = recipe.accuracies if measure is ACCURACY else recipe.losses
@@ -104,9 +190,11 @@ def by_parameter(comparison: Comparison, measure: Measure) -> Spec:
         spread = deviation or 0.0
         means.append(
             _named(recipe, parameter)
-            | {"mean": mean, "deviation": deviation, "low": mean - spread, "high": mean + spread}
-            | {"runs": len(values)}
+            | {"mean": mean, "deviation": deviation, "runs": len(values), "line": axis.near(mean)}
+            | {"low": axis.clipped(mean - spread), "high": axis.clipped(mean + spread)}
         )
+    shown = [run for run in runs if axis.shows(run[measure.name])]
+    beyond = [run for run in runs if not axis.shows(run[measure.name])]
     diverged = [
         _named(recipe, parameter) | {"seed": each.experiment.seed, "what": _where(each.message)}
         for recipe in _in_order(comparison)
@@ -114,16 +202,16 @@ def by_parameter(comparison: Comparison, measure: Measure) -> Spec:
     ]
 
     x = _parameter_axis(comparison, parameter)
-    y = _measure_axis()
+    y = axis.spec
     colour = _colour(comparison, legend=False)
     tooltip = [{"field": "recipe"}]
     layers: list[Spec] = [
         {
             "data": {"values": means},
-            "mark": {"type": "line", "strokeWidth": 1, "strokeDash": [3, 3]},
+            "mark": {"type": "line", "strokeWidth": 1, "strokeDash": [3, 3], "clip": True},
             "encoding": {
                 "x": x,
-                "y": {"field": "mean", **y},
+                "y": {"field": "line", **y},
                 "detail": {"field": "others"},
                 "order": {"field": "at", "type": "quantitative"},
             },
@@ -134,17 +222,17 @@ def by_parameter(comparison: Comparison, measure: Measure) -> Spec:
             "encoding": {"x": x, "y": {"field": "low", **y}, "y2": {"field": "high"}, **colour},
         },
         {
-            "data": {"values": runs},
+            "data": {"values": shown},
             "mark": {"type": "tick", "orient": "horizontal", "size": 14, "thickness": 1.5},
             "encoding": {
                 "x": x,
                 "y": {"field": measure.name, **y},
                 **colour,
-                "tooltip": [*tooltip, {"field": "seed"}, _number(measure.name)],
+                "tooltip": [*tooltip, {"field": "seed"}, _number(measure, measure.name)],
             },
         },
         {
-            "data": {"values": means},
+            "data": {"values": [each for each in means if axis.shows(each["mean"])]},
             "mark": {"type": "point", "filled": True, "size": 90, "opacity": 1},
             "encoding": {
                 "x": x,
@@ -153,12 +241,32 @@ def by_parameter(comparison: Comparison, measure: Measure) -> Spec:
                 "tooltip": [
                     *tooltip,
                     {"field": "runs"},
-                    _number("mean"),
-                    _number("deviation", "standard deviation"),
+                    _number(measure, "mean"),
+                    _number(measure, "deviation", "standard deviation"),
                 ],
             },
         },
     ]
+    if beyond:
+        above = axis.cut == "above"
+        layers.append(
+            {
+                "data": {"values": beyond},
+                "mark": {
+                    "type": "point",
+                    "shape": "triangle-up" if above else "triangle-down",
+                    "filled": True,
+                    "size": 110,
+                    "opacity": 1,
+                },
+                "encoding": {
+                    "x": x,
+                    "y": {"value": 0 if above else HEIGHT},
+                    **colour,
+                    "tooltip": [*tooltip, {"field": "seed"}, _number(measure, measure.name)],
+                },
+            }
+        )
     if diverged:
         layers.append(
             {
@@ -181,7 +289,7 @@ def by_parameter(comparison: Comparison, measure: Measure) -> Spec:
                 },
             }
         )
-    return _chart(measure.title, layers)
+    return _chart(measure, axis, layers)
 
 
 def learning_curves(comparison: Comparison, measure: Measure) -> Spec:
@@ -196,6 +304,9 @@ def learning_curves(comparison: Comparison, measure: Measure) -> Spec:
         for row in curves(recipe).to_dict("records")
         if row["epoch"] > 0
     ]
+    axis = measure_axis([value[measure.name] for value in values], measure)
+    for value in values:
+        value["line"] = axis.near(value[measure.name])
     chosen = {"condition": {"param": "chosen", "value": 1}, "value": 0.12}
     layer = {
         "data": {"values": values},
@@ -210,6 +321,7 @@ def learning_curves(comparison: Comparison, measure: Measure) -> Spec:
             "type": "line",
             "strokeWidth": 2,
             "point": {"filled": True, "size": 45},
+            "clip": bool(axis.cut),  # it would cut the outermost points in half
         },
         "encoding": {
             "x": {
@@ -217,13 +329,13 @@ def learning_curves(comparison: Comparison, measure: Measure) -> Spec:
                 "type": "quantitative",
                 "axis": {"tickMinStep": 1, "format": "d", "grid": False},
             },
-            "y": {"field": measure.name, **_measure_axis()},
+            "y": {"field": "line", **axis.spec},
             **_colour(comparison, legend=True),
             "opacity": chosen,
-            "tooltip": [{"field": "recipe"}, {"field": "epoch"}, _number(measure.name)],
+            "tooltip": [{"field": "recipe"}, {"field": "epoch"}, _number(measure, measure.name)],
         },
     }
-    return _chart(measure.title, [layer])
+    return _chart(measure, axis, [layer])
 
 
 def side_by_side(charts: dict[str, Spec], *, width: int) -> Spec:
@@ -241,10 +353,11 @@ def side_by_side(charts: dict[str, Spec], *, width: int) -> Spec:
     }
 
 
-def _chart(title: str, layers: list[Spec]) -> Spec:
+def _chart(measure: Measure, axis: Axis, layers: list[Spec]) -> Spec:
+    title: Spec = {"text": measure.title}
     return {
         "$schema": SCHEMA,
-        "title": title,
+        "title": title | ({"subtitle": axis.note} if axis.note else {}),
         "width": "container",
         "height": HEIGHT,
         "autosize": {"type": "fit-x", "contains": "padding"},
@@ -252,17 +365,9 @@ def _chart(title: str, layers: list[Spec]) -> Spec:
     }
 
 
-def _measure_axis() -> Spec:
-    return {
-        "type": "quantitative",
-        "title": None,
-        "scale": {"zero": False},
-        "axis": {"tickCount": 6},
-    }
-
-
-def _number(field: str, title: str = "") -> Spec:
-    return {"field": field, "type": "quantitative", "title": title or field, "format": ".4f"}
+def _number(measure: Measure, field: str, title: str = "") -> Spec:
+    form = {"type": "quantitative", "format": measure.form}
+    return {"field": field, "title": title or field, **form}
 
 
 def _colour(comparison: Comparison, *, legend: bool) -> Spec:

@@ -6,10 +6,12 @@ from typing import Any
 
 import vl_convert
 
+from core.pipeline import wording
 from core.report import pages
+from core.statistics.recipe_comparison import FAR, LEVEL, MOST_SEEDS
 from tools.compare import charts
 from tools.experiments.grid import written
-from tools.experiments.ranking import LEVEL, Comparison, Recipe, with_deviation
+from tools.experiments.ranking import Comparison, Recipe, with_deviation
 
 TEMPLATE = Path("tools/compare/page.html.j2")
 VEGA_LITE = "6.4"  # one of the versions in vl-convert
@@ -35,8 +37,9 @@ draw();
 
 def page(comparison: Comparison, command: str) -> str:
     """Write a page that contains its data, its charts and the program that draws them."""
+    specs = charts.specs(comparison)
     facts = {
-        "specs": charts.specs(comparison),
+        "specs": specs,
         "config": {theme: charts.config(theme) for theme in charts.THEMES},
     }
     return pages.render(
@@ -46,6 +49,7 @@ def page(comparison: Comparison, command: str) -> str:
         verdict=verdict(comparison),
         method=method(comparison),
         header=header(comparison),
+        truncated="truncated" in f"{specs['accuracy']['title']} {specs['loss']['title']}",
         rows=[row(comparison, recipe) for recipe in comparison.recipes],
         # A < could end the script.
         facts=json.dumps(facts, allow_nan=False).replace("<", "\\u003c"),
@@ -106,49 +110,89 @@ def row(comparison: Comparison, recipe: Recipe) -> list[str]:
         behind = f"{recipe.behind.mean:.4f}"
         p = f"{recipe.behind.p_value:.3f}" if recipe.behind.p_value >= 0.001 else "< 0.001"
         if recipe.behind.p_value >= LEVEL:
-            p += " (noise)"
+            needed = recipe.behind.seeds_needed
+            p += f" ({needed:,} seeds)" if needed else " (noise)"
     return [*names, accuracy, loss, behind, p]
 
 
 def verdict(comparison: Comparison) -> str:
-    """Say in one or two sentences which recipe is best, and how certain that is."""
+    """Say in a few sentences which recipe is best, and how certain that is."""
     best = comparison.best
     if best is None:
         return "No recipe finished with every seed, so none is called the best."
-    said = f"Best on validation: {_said(best)}."
-    if comparison.caveat:
-        return f"{said} {comparison.caveat}"
-    level = comparison.level_with_best
+    said = [f"Best on validation: {_said(best)}."]
     tested = [recipe for recipe in comparison.recipes if recipe.behind and recipe is not best]
-    if not tested:
-        return said
-    if not level:
-        return f"{said} It beats every other beyond noise."
-    if len(level) == len(tested):
-        return f"{said} It beats none of the others beyond noise."
-    if len(level) > NAMED:
-        return f"{said} It beats all but {len(level)} others beyond noise; the table marks them."
-    names = " and ".join(_said(recipe) for recipe in level)
-    return f"{said} It does not beat {names} beyond noise; it beats every other."
+    if comparison.caveat:
+        said.append(comparison.caveat)
+    elif tested and len(comparison.seeds) == 1:
+        said.append(_of_one_seed(comparison, tested))
+    elif tested:
+        said += _of_seeds(comparison, tested)
+    return " ".join(said)
+
+
+def _of_one_seed(comparison: Comparison, tested: list[Recipe]) -> str:
+    beaten = len(tested) - len(comparison.undecided)
+    which = (
+        "every other"
+        if beaten == len(tested)
+        else f"{beaten} of the other {len(tested)}"
+        if beaten
+        else "none of the others"
+    )
+    return (
+        f"Its model beats {which} beyond the noise of the images. One seed says nothing about "
+        "the recipes, because another may differ as much: --seeds 3 compares them."
+    )
+
+
+def _of_seeds(comparison: Comparison, tested: list[Recipe]) -> list[str]:
+    said = []
+    undecided = comparison.undecided
+    seeds = f"{len(comparison.seeds)} seeds cannot tell it from"
+    if len(undecided) > NAMED:
+        said.append(f"{seeds} {len(undecided)} others; the table says how many seeds could.")
+    elif undecided:
+        said.append(f"{seeds} {' and '.join(map(_undecided, undecided))}.")
+    if len(undecided) < len(tested):
+        said.append("It beats every other beyond noise.")
+    said += [
+        f"Unstable: {_said(recipe)}, whose seeds disagree at least {int(recipe.unstable)} times "
+        "as much as those of the others."
+        for recipe in comparison.recipes
+        if recipe.unstable
+    ]
+    return said
+
+
+def _undecided(recipe: Recipe) -> str:
+    needed = recipe.behind.seeds_needed if recipe.behind else None
+    could = f"about {needed:,} could" if needed else f"{MOST_SEEDS:,} could not either"
+    return f"{_said(recipe)} ({could})"
 
 
 def method(comparison: Comparison) -> str:
     """Say what the numbers are and how they were tested."""
     seeds = ", ".join(str(seed) for seed in comparison.seeds)
     of_each = "Mean ± standard deviation over" if len(comparison.seeds) > 1 else "One run, of"
-    said = f"{of_each} train.seed {seeds}, on {comparison.images:,} validation images."
+    said = (
+        f"{of_each} train.seed {seeds}, on {wording.count(comparison.images, 'validation image')}."
+    )
     if comparison.caveat:
         return f"{said} {comparison.caveat}"
     if len(comparison.seeds) == 1:
         return (
-            f"{said} p: paired t-test over the images, corrected for all pairs (Holm). One seed "
-            "says nothing about how much a training varies: try --seeds 3."
+            f"{said} p: paired t-test over the images, corrected for all pairs (Holm). "
+            f"Noise: p ≥ {LEVEL}."
         )
     return (
         f"{said} Behind: the best's accuracy minus this one's. p: the chance of such a difference "
         "if both were equally good, given how it varies from seed to seed and from image to image "
         "(paired over both: Dorfman, Berbaum and Metz, with the degrees of freedom of Hillis; "
-        f"corrected for all pairs by Holm). Noise: p ≥ {LEVEL}."
+        f"corrected for all pairs by Holm). Where p ≥ {LEVEL}: about how many seeds would find "
+        "such a difference in four of five cases, if it and its noise stay as they were seen; "
+        f"noise, where {MOST_SEEDS:,} would not. Unstable: the deviation between its seeds is "
+        f"more than {FAR} times that of the others (median), and beyond chance (F test)."
     )
 
 

@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from core.pipeline import wording
 from core.statistics import recipe_comparison
-from core.statistics.recipe_comparison import Correct, Difference
+from core.statistics.recipe_comparison import LEVEL, Correct, Difference
 from tools.experiments.grid import Experiment
 from tools.experiments.store import Divergence, Result
-
-LEVEL = 0.05  # a p value below it is beyond noise
 
 
 @dataclass(frozen=True)
@@ -32,6 +31,8 @@ class Recipe:
         divergences: of those that diverged.
         behind: the best recipe's accuracy minus this one's, and its p value
             among all; None if there is nothing to test.
+        unstable: how many times as much its seeds disagree as those of the others; None
+            where that is not by far.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Recipe:
     results: list[Result]
     divergences: list[Divergence]
     behind: Difference | None = None
+    unstable: float | None = None
 
     @property
     def complete(self) -> bool:
@@ -82,8 +84,8 @@ class Comparison:
         return first if first.complete else None
 
     @property
-    def level_with_best(self) -> list[Recipe]:
-        """The others that the best does not beat beyond noise."""
+    def undecided(self) -> list[Recipe]:
+        """The others that these seeds cannot tell from the best."""
         return [
             recipe
             for recipe in self.recipes[1:]
@@ -108,12 +110,13 @@ def compare(planned: Sequence[Experiment], found: Iterable[Result | Divergence])
     everything = [result for recipe in recipes for result in recipe.results]
     caveat = _caveat(everything)
     if len(complete) > 1 and not caveat:
-        tested = recipe_comparison.against_the_best(
-            [_correct(recipe) for recipe in complete], best=0
-        )
+        correct = [_correct(recipe) for recipe in complete]
+        tested = recipe_comparison.against_the_best(correct, best=0)
+        several = len(complete[0].results) > 1
+        unstable = recipe_comparison.unstable(correct) if several else [None] * len(complete)
         complete = [
-            replace(recipe, behind=difference)
-            for recipe, difference in zip(complete, tested, strict=True)
+            replace(recipe, behind=difference, unstable=ratio)
+            for recipe, difference, ratio in zip(complete, tested, unstable, strict=True)
         ]
     return Comparison(
         [*complete, *(recipe for recipe in recipes if not recipe.complete)],
@@ -132,8 +135,7 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
 
 def with_deviation(values: list[float]) -> str:
     """Write the mean of accuracies or losses, and their standard deviation if there are two."""
-    mean, deviation = mean_and_deviation(values)
-    return f"{mean:.4f}" if deviation is None else f"{mean:.4f} ± {deviation:.4f}"
+    return wording.measure(*mean_and_deviation(values))
 
 
 def curves(recipe: Recipe) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
+from core.pipeline import wording
 from core.pipeline.errors import PipelineError, SetupError
 from tools.experiments import store
 from tools.experiments.executor_interface import WORK, Executor
@@ -80,7 +81,7 @@ def run_missing(
     if not force:
         check_names_are_free(root, snapshot, to_run)
 
-    count = "1 experiment" if len(planned) == 1 else f"{len(planned)} experiments"
+    count = wording.count(len(planned), "experiment")
     plan = f"{count}, {len(planned) - len(to_run)} of them ran before"
     print(f"{plan}; {len(to_run)} to run, {executor.how(to_run)}" if to_run else plan, flush=True)
     problems = {}
@@ -110,7 +111,8 @@ def check_names_are_free(root: Path, snapshot: Snapshot, to_run: list[Experiment
     taken = {name: files for name, files in taken.items() if files}
     if taken:
         raise SetupError(
-            f"{len(taken)} experiments of this commit have these names and ran something else",
+            f"{wording.count(len(taken), 'experiment')} of this commit "
+            f"{'has this name' if len(taken) == 1 else 'have these names'} and ran something else",
             found="\n".join(f"{name}: {', '.join(files)}" for name, files in taken.items()),
             todo="commit your changes (each commit has its own experiments), "
             "or replace them with --force",
@@ -146,7 +148,8 @@ def check_all_ran(ran: Ran, planned: Sequence[Experiment]) -> None:
         names.setdefault(problem, []).append(name)
     if names:
         raise PipelineError(
-            f"{len(ran.problems)} of {len(planned)} experiments failed; the others are kept",
+            f"{len(ran.problems)} of {wording.count(len(planned), 'experiment')} failed; "
+            "the others are kept",
             found="\n".join(f"{', '.join(same)}: {problem}" for problem, same in names.items()),
             where=f"{WORK}/NAME.log has the output of each",
             todo="the same command runs only what is missing",

@@ -1,6 +1,6 @@
 """Reviews how a branch changes the metrics, and whether the change is more than noise.
 
-    python -m tools.review                 the working tree against its merge base with main
+    python -m tools.review                 the working tree against where it forked from main
     python -m tools.review main my-branch  any two commits
     python -m tools.review --seeds 5       compare the recipes by five seeds each
 
@@ -14,13 +14,19 @@ import argparse
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from core.pipeline import files
-from core.pipeline.errors import SetupError
+from core.pipeline import files, wording
 from core.pipeline.runner import run
 from core.report import pages
-from tools.repository import git, snapshots
-from tools.repository.snapshots import Snapshot
-from tools.review import changes, figures, formatting, results, seed_runs, verdict, warnings
+from tools.review import (
+    changes,
+    figures,
+    fork_point,
+    formatting,
+    results,
+    seed_runs,
+    verdict,
+    warnings,
+)
 from tools.review.results import ModelResults, Set
 from tools.review.verdict import Compared
 
@@ -28,8 +34,6 @@ MARKDOWN = Path("reports/review.md")
 PAGE = Path("reports/review.html")
 MARKDOWN_TEMPLATE = Path("tools/review/review.md.j2")
 PAGE_TEMPLATE = Path("tools/review/review.html.j2")
-
-MAIN = ("main", "origin/main")  # a CI runner may have only the second
 
 
 class Metric(NamedTuple):
@@ -55,44 +59,6 @@ class Metric(NamedTuple):
         return formatting.change(self.after - self.before, is_share=self.is_share)
 
 
-def choose(base: str | None, head: str | None) -> tuple[Snapshot, Snapshot]:
-    """Return base and head of the review.
-
-    Args:
-        base: a revision; None for the merge base with main.
-        head: a revision; None for the working tree.
-
-    Raises:
-        SetupError: there is no such revision, or no main to compare with.
-    """
-    after = snapshots.revision(head) if head else snapshots.working_tree()
-    if base:
-        return snapshots.revision(base), after
-    git.run("rev-parse", "--git-dir")  # a clear error outside of a repository
-    main = next((name for name in MAIN if git.exists(name)), None)
-    if main is None:
-        raise SetupError(
-            "there is no main to compare with",
-            expected=f"a branch {' or '.join(MAIN)}",
-            todo="git fetch origin main; or name what to compare with: python -m tools.review BASE",
-        )
-    base_commit = git.merge_base(main, after.commit or "HEAD")
-    if base_commit is None:
-        raise SetupError(
-            f"there is no merge base with {main}",
-            found="a shallow clone, whose history is truncated"
-            if git.is_shallow()
-            else f"no common commit of {main} and the branch",
-            todo="git fetch --unshallow"
-            if git.is_shallow()
-            else "name what to compare with: python -m tools.review BASE",
-        )
-    at_tip = base_commit == git.commit_of(main)
-    name = base_commit[:8]
-    name = f"{main} at {name}" if at_tip else f"{name}, the merge base with {main}"
-    return Snapshot(name, base_commit), after
-
-
 def metrics(
     before: ModelResults, after: ModelResults, compared: dict[Set, Compared]
 ) -> list[Metric]:
@@ -109,8 +75,9 @@ def metrics(
     ]
 
 
-def gather(before: ModelResults, after: ModelResults, seeds: int | None) -> dict[str, Any]:
+def gather(chosen: fork_point.Choice, seeds: int | None) -> dict[str, Any]:
     """Collect everything that the two templates show."""
+    before, after = results.read(chosen.before), results.read(chosen.after)
     obstacle = verdict.whole_obstacle(before, after)
     other_images = obstacle is not None and not obstacle.missing
     obstacles = {which: verdict.obstacle(before, after, which) for which in results.SETS}
@@ -140,11 +107,12 @@ def gather(before: ModelResults, after: ModelResults, seeds: int | None) -> dict
         "verdict": found,
         "before": before,
         "after": after,
+        "other_bases": chosen.others,
         "warnings": all_warnings,
         "changes": changed,
-        "files": formatting.listed(
+        "files": wording.listed(
             [
-                formatting.count(len(some), what)
+                wording.count(len(some), what)
                 for some, what in (
                     (changed.code, "file of code"),
                     (changed.outputs, "output"),
@@ -164,22 +132,26 @@ def gather(before: ModelResults, after: ModelResults, seeds: int | None) -> dict
         "pictures": drawn,
         "no_pictures": no_pictures,
         "formatting": formatting,
+        "wording": wording,
     }
 
 
 def main(base: str | None, head: str | None, seeds: int | None) -> None:
     """Compare base and head, and write the review."""
-    before, after = (results.read(snapshot) for snapshot in choose(base, head))
-    facts = gather(before, after, seeds)
+    chosen = fork_point.choose(base, head)
+    facts = gather(chosen, seeds)
     for template, path in ((MARKDOWN_TEMPLATE, MARKDOWN), (PAGE_TEMPLATE, PAGE)):
         files.write_text(path, pages.render(template.read_text(encoding="utf-8"), **facts))
     print(facts["verdict"].line)
+    print(f"base: {chosen.before.name}")
+    if chosen.others:
+        print(chosen.others)
     print(f"review: {MARKDOWN}, and with pictures {PAGE}")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add base, head and the number of seeds."""
-    parser.add_argument("base", nargs="?", help="default: the merge base with main")
+    parser.add_argument("base", nargs="?", help="default, or if empty: where head forked from main")
     parser.add_argument("head", nargs="?", help="default: the working tree")
     parser.add_argument("--seeds", type=_seeds, metavar="K", help="train K seeds of base and head")
 

@@ -39,7 +39,7 @@ def between(before: Snapshot, after: Snapshot) -> Changes:
     outputs = _differences(_outputs(before), _outputs(after))
     return Changes(
         params=renamed(_differences(_params(before), _params(after))),
-        code=_differences(_code(before), _code(after)),
+        code=_differences(_hashes(before), _hashes(after)),
         outputs=[change for change in outputs if not change.name.startswith(SHOWN_ELSEWHERE)],
         packages=_differences(_packages(before), _packages(after)),
         stages=_stages(before, after),
@@ -85,13 +85,17 @@ def _params(snapshot: Snapshot) -> dict[str, Any]:
     return dict(freshness.leaves(content)) if content else {}
 
 
-def _code(snapshot: Snapshot) -> dict[str, str]:
-    """Return the hashes of dvc.yaml and of the files in git that the stages depend on."""
+def code(snapshot: Snapshot) -> list[str]:
+    """Name dvc.yaml and the files in git that the stages depend on; they need not exist."""
     names = {freshness.PIPELINE}
     if snapshot.read(freshness.PIPELINE) is not None:
         names |= {path for stage in freshness.pipeline(snapshot).values() for path in stage.deps}
         names -= {path for stage in freshness.pipeline(snapshot).values() for path in stage.outs}
-    contents = {name: snapshot.read(name) for name in names}
+    return sorted(names)
+
+
+def _hashes(snapshot: Snapshot) -> dict[str, str]:
+    contents = {name: snapshot.read(name) for name in code(snapshot)}
     return {
         name: hashlib.sha256(content).hexdigest()
         for name, content in contents.items()

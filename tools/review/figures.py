@@ -18,6 +18,7 @@ TEST_IMAGES = Path("data/raw/test_images.npy")
 MOST_PICTURES = 12  # of images fixed, and as many of images broken
 COLUMNS = 4  # of a picture: readable on a phone
 
+MOST_LOSS = 10  # times the highest loss of the better curve: more would make that a flat line
 MOST_POINTS = 41  # of a curve: more cannot be distinguished on a page
 CURVES = {"val_loss": "Validation loss (nats)", "val_accuracy": "Validation accuracy"}
 
@@ -57,15 +58,28 @@ def charts(before: ModelResults, after: ModelResults) -> list[Chart]:
         return [round(value, 4) for value in values[::step]]
 
     return [
-        Chart(
-            title,
-            list(range(0, longest, step)),
-            thinned(old.get(name, [])),
-            thinned(new.get(name, [])),
+        _truncated(
+            Chart(
+                title,
+                list(range(0, longest, step)),
+                thinned(old.get(name, [])),
+                thinned(new.get(name, [])),
+            )
         )
         for name, title in CURVES.items()
         if name in old or name in new
     ]
+
+
+def _truncated(chart: Chart) -> Chart:
+    """End the axis where a curve leaves those values that are worth reading."""
+    both = [curve for curve in (chart.before, chart.after) if curve]
+    limit = MOST_LOSS * min(map(max, both))
+    if max(map(max, both)) <= limit or limit <= 0:
+        return chart
+    before, after = ([min(each, limit) for each in curve] for curve in (chart.before, chart.after))
+    title = f"{chart.title}, truncated above {limit:.3g}"
+    return chart._replace(title=title, before=before, after=after)
 
 
 def draw(

@@ -1,14 +1,15 @@
 """Formats the numbers and names of a review, for Markdown and HTML."""
 
 import re
-from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from core.pipeline import wording
 from core.report.pages import percent
 
-# Every ASCII character that may be markup in Markdown or HTML; not _ inside a word.
-MARKUP = r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|[!-~](?<![\w.,;:()%/+=-])"
+# What may be markup in Markdown or HTML. An underscore inside of a word is none, nor is a
+# < before a space or a digit, nor an & that begins no entity.
+MARKUP = r"[\\`*\[\]>#|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|<(?=[A-Za-z/!?])|&(?=[A-Za-z#])"
 
 
 def share(value: float) -> str:
@@ -35,33 +36,18 @@ def p_value(p: float) -> str:
     return f"{p:.2f}" if p >= 0.1 else f"{p:.3f}" if p >= 0.01 else f"{p:.4f}"
 
 
-def count(number: int, what: str) -> str:
-    """Write a count with its noun: 1 file of code, 2 files of code, 10 classes."""
-    if number == 1:
-        return f"1 {what}"
-    noun, space, rest = what.partition(" of ")
-    return f"{number:,} {noun}{'es' if noun.endswith('s') else 's'}{space}{rest}"
-
-
-def listed(items: Sequence[str], most: int = 6) -> str:
-    """Join items for a sentence: the first ones, and how many more."""
-    if len(items) > most:
-        return ", ".join(items[:most]) + f" and {len(items) - most} more"
-    return ", ".join(items)
-
-
 def number(value: float | None, *, is_share: bool) -> str:
     """Write a metric; a dash for None."""
     if value is None:
         return "–"
-    return share(value) if is_share else f"{value:,.4f}"
+    return share(value) if is_share else wording.measure(value)
 
 
 def change(by: float, *, is_share: bool) -> str:
     """Write the change of a metric."""
     if is_share:
         return points(by)
-    text = f"{abs(by):,.4f}"
+    text = wording.measure(abs(by))
     return text if not text.strip("0.,") else ("+" if by > 0 else "−") + text
 
 
@@ -76,17 +62,23 @@ def happened(old: str | None, new: str | None) -> str:
 
 
 def code(text: str) -> Markup:
-    """Write a name as code in Markdown, without markup, HTML or mentions."""
-    return Markup("<code>") + _escaped(text) + Markup("</code>")
+    """Write a name as code in Markdown: nothing in it is markup, HTML or a mention."""
+    line = " ".join(text.splitlines())
+    if not line:
+        return Markup()
+    # Longer than any row of backticks in it, and apart from one at an end.
+    fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    space = " " if line[0] in "` " or line[-1] in "` " else ""
+    return Markup(fence + space + line + space + fence)  # noqa: S704
+
+
+def cell(text: str) -> Markup:
+    """Write a name as code in a Markdown table, where a | would end the cell."""
+    return Markup(code(text).replace("|", r"\|"))  # noqa: S704
 
 
 def sentence(text: str) -> Markup:
     """Write words in Markdown, without markup, HTML or mentions."""
     # GitHub looks for mentions after rendering: a zero-width space prevents them.
-    return _escaped(text.replace("@", "@\u200b"))
-
-
-def _escaped(text: str) -> Markup:
-    """Replace each character that may be markup by its code."""
-    line = text.replace("\n", " ")
-    return Markup(re.sub(MARKUP, lambda mark: f"&#{ord(mark[0])};", line))  # noqa: S704
+    line = " ".join(text.splitlines()).replace("@", "@\u200b")
+    return Markup(re.sub(MARKUP, r"\\\g<0>", line))  # noqa: S704

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from core.data.arrays import Indices
+from core.pipeline import wording
 from core.statistics import paired_tests
 from core.statistics.paired_tests import LEVEL, Difference
 from tools.review import formatting
@@ -173,7 +174,7 @@ def headline(
         text = obstacle.text if obstacle else "no predictions"
         figures = f"{text[0].upper()}{text[1:]}; only the metrics are shown below"
         return Verdict("incomparable", "Cannot be compared", figures)
-    images = formatting.count(compared.images, "test image")
+    images = wording.count(compared.images, "test image")
     kind, words = _words(
         compared.difference, "of these two models, the new one is", "these two models"
     )

@@ -2,10 +2,11 @@
 
 from typing import Any
 
+from core.pipeline import wording
 from core.pipeline.errors import DataError
 from tools.repository import freshness, git, snapshots
 from tools.repository.snapshots import Snapshot
-from tools.review import formatting, results
+from tools.review import changes, formatting, results
 from tools.review.seed_runs import Spread
 
 
@@ -16,7 +17,7 @@ def staleness(snapshot: Snapshot) -> list[str]:
     found = freshness.findings(snapshot)
     if not found:
         return []
-    named = formatting.listed(list(dict.fromkeys(what for _, what, _ in found)))
+    named = wording.listed(list(dict.fromkeys(what for _, what, _ in found)))
     return [
         f"{freshness.LOCK} of {snapshot.name} does not belong to its code and parameters: "
         f"{named} changed since. Its metrics belong to another state; dvc repro updates them."
@@ -24,17 +25,20 @@ def staleness(snapshot: Snapshot) -> list[str]:
 
 
 def uncommitted(working_tree: Snapshot) -> list[str]:
-    """Warn if the working tree is reviewed and differs from the commit: only that is merged."""
+    """Warn if what a result depends on, or the result, differs from the commit.
+
+    Only what is committed is merged.
+    """
     head = snapshots.revision("HEAD")
+    metrics = {name for name in head.files() + working_tree.files() if name.startswith("metrics/")}
+    # The code first: a list names only the first few.
+    names = [*changes.code(working_tree), freshness.PARAMS, changes.PACKAGES, freshness.LOCK]
     changed = [
-        name
-        for name in sorted({*head.files(), *working_tree.files()})
-        if (name == freshness.LOCK or name.startswith("metrics/"))
-        and head.read(name) != working_tree.read(name)
+        name for name in [*names, *sorted(metrics)] if head.read(name) != working_tree.read(name)
     ]
     if not changed:
         return []
-    return [f"The review is of the working tree. Not committed: {formatting.listed(changed)}."]
+    return [f"The review is of the working tree. Not committed: {wording.listed(changed)}."]
 
 
 def chosen_on_test(before: Snapshot, after: Snapshot) -> list[str]:
@@ -53,7 +57,7 @@ def chosen_on_test(before: Snapshot, after: Snapshot) -> list[str]:
     return [
         "The test set may have been used to choose: "
         f"{len(tries)} states of the branch changed parameters and the test metrics with them "
-        f"({formatting.listed(tries)}). The best of several tries looks better than it is: choose "
+        f"({wording.listed(tries)}). The best of several tries looks better than it is: choose "
         "by the validation set, and use the test set once."
     ]
 

@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from core.pipeline import wording
+
 MOST_LINES = 12  # of one file; the rest is counted
 
 # Errors of the readers below for a file that does not match its extension.
@@ -76,7 +78,7 @@ def _csv(committed: bytes, rebuilt: bytes) -> list[str]:
     header = old[0] if old else []
     for number, (before, after) in enumerate(zip(old[1:], new[1:], strict=False), start=1):
         if len(before) != len(after):
-            lines.append(f"row {number:,}: {len(before)} → {len(after)} fields")
+            lines.append(f"row {number:,}: {len(before)} → {wording.count(len(after), 'field')}")
             continue
         row = f"row {number:,} ({header[0]} {before[0]})" if before else f"row {number:,}"
         for position, (a, b) in enumerate(zip(before, after, strict=True)):
@@ -199,5 +201,5 @@ def _first_byte(committed: bytes, rebuilt: bytes) -> str:
         (i for i, (a, b) in enumerate(zip(committed, rebuilt, strict=False)) if a != b),
         min(len(committed), len(rebuilt)),
     )
-    sizes = f"{len(committed):,} → {len(rebuilt):,} bytes"
+    sizes = f"{len(committed):,} → {wording.count(len(rebuilt), 'byte')}"
     return f"{sizes}, the same up to byte {at:,}"

@@ -127,7 +127,7 @@ def test_a_missing_file_is_reported_with_what_makes_it(tmp_path: Path, kind: str
         (b"hello, world", "12 bytes; the magic string is not correct"),
         (npy(IMAGES)[:-1], "151 bytes; mmap length is greater than file size"),
         (npy(IMAGES)[:60], "60 bytes; EOF"),
-        (npy(IMAGES) + b"\0", "153 bytes; 1 bytes too many"),
+        (npy(IMAGES) + b"\0", "153 bytes; 1 byte too many"),
         (npy(IMAGES).replace(b"(2,", b"(((", 1), "152 bytes; "),
         (npy(IMAGES).replace(b"(2,", b"(02", 1), "152 bytes; "),
         (npy(IMAGES).replace(b"'descr'", b"b'desc'", 1), "152 bytes; "),

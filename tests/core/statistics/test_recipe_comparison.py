@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from core.statistics.recipe_comparison import Correct, against_the_best, holm, paired_difference
+from core.statistics.recipe_comparison import (
+    Correct,
+    against_the_best,
+    holm,
+    paired_difference,
+    unstable,
+)
 
 
 def predictions(
@@ -64,7 +70,7 @@ def test_two_seeds_and_three_images_are_as_worked_out_by_hand() -> None:
 
 def test_the_same_predictions_differ_by_nothing() -> None:
     same = np.random.default_rng(1).random((3, 50)) < 0.9
-    assert paired_difference(same, same) == (0.0, 0.0, np.inf, 1.0)
+    assert paired_difference(same, same) == (0.0, 0.0, np.inf, 1.0, None)
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5])
@@ -120,3 +126,70 @@ def test_the_best_is_tested_with_the_correction_for_every_pair() -> None:
     assert (itself.mean, itself.p_value) == (0.0, 1.0)
     assert (second.p_value, third.p_value) == (corrected[0], corrected[1])
     assert third.mean == pytest.approx(recipes[0].mean() - recipes[2].mean())
+
+
+def wrong_apart(*counts: int, images: int = 1000) -> Correct:
+    """Seeds that predict so many images wrong, none of them twice."""
+    right = np.ones((len(counts), images), dtype=bool)
+    start = 0
+    for seed, count in enumerate(counts):
+        right[seed, start : start + count] = False
+        start += count
+    return right
+
+
+@pytest.mark.parametrize(
+    ("wrong", "needed"),
+    [
+        # Means over deviations of 1, 0.8 and 0.5: G*Power's table of the paired t-test,
+        # two-sided at 0.05 with a power of 0.8.
+        ((20, 40, 0), 10),
+        ((40, 90, -10), 15),
+        ((20, 60, -20), 34),
+    ],
+)
+def test_the_seeds_needed_are_those_of_a_table_of_the_paired_t_test(
+    wrong: tuple[int, ...], needed: int
+) -> None:
+    # A negative count is of images that only the second recipe predicts wrong.
+    best = wrong_apart(*(max(-count, 0) for count in wrong))
+    other = wrong_apart(*(max(count, 0) for count in wrong))[:, ::-1]
+    _, found = against_the_best([best, other], best=0)
+    assert found.p_value >= 0.05
+    assert found.seeds_needed == needed
+
+
+def test_no_number_of_seeds_is_needed_for_what_is_found_or_for_the_noise_of_the_images() -> None:
+    best, worse = wrong_apart(0, 0, 0), wrong_apart(80, 81, 82)
+    assert against_the_best([best, worse], best=0)[1].seeds_needed is None
+    # Every seed makes the same three mistakes more: more seeds would not say more.
+    same = best.copy()
+    same[:, :3] = False
+    found = against_the_best([best, same], best=0)[1]
+    assert found.p_value == pytest.approx(2 * stats.norm.sf(0.003 / (0.003 * 0.997 / 999) ** 0.5))
+    assert found.seeds_needed is None
+
+
+def test_a_recipe_whose_seeds_disagree_by_far_more_is_unstable() -> None:
+    # Deviations: 50 and 200 of 1,000 images are 0.1061; 95 and 105 are 0.00707, of which 0.6745
+    # is the median of a half-normal: 0.01048. That is above the noise of the images, the
+    # root of 0.1 * 0.9 / 1000, which is 0.0095. F of 1 and 2 degrees is 102: p = 0.0096.
+    steady, wild = wrong_apart(95, 105), wrong_apart(50, 200)
+    [none, ratio, other] = unstable([steady, wild, steady])
+    assert (none, other) == (None, None)
+    assert ratio == pytest.approx(0.10607 / 0.01048, rel=1e-3)
+    assert unstable([wild]) == [None]
+    assert unstable([wild, wild]) == [None, None]
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_recipes_of_the_same_noise_are_seldom_called_unstable(seeds: int) -> None:
+    generator = np.random.default_rng(seeds)
+    trials, alarms = 300, 0
+    for _ in range(trials):
+        recipes = [
+            wrong_apart(*generator.normal(1000, 300, seeds).clip(0, 1900).astype(int), images=10000)
+            for _ in range(4)
+        ]
+        alarms += any(unstable(recipes))
+    assert alarms / trials <= 0.1

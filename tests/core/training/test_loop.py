@@ -470,4 +470,5 @@ def test_batches_are_refused_if_and_only_if_torch_cannot_normalize_one_of_them(
         by_torch = str(error)
     assert bool(refused) == by_torch.startswith("Expected more than 1 value per channel")
     if refused:
-        assert f"1, of {count} images with train.batch_size: {batch_size}" in refused
+        counted = "1 image" if count == 1 else f"{count} images"
+        assert f"1, of {counted} with train.batch_size: {batch_size}" in refused

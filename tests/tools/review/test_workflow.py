@@ -89,7 +89,7 @@ def test_a_branch_with_its_results_passes_and_is_reviewed(origin: Project, tmp_p
     }
     summary = (tmp_path / "summary.md").read_text(encoding="utf-8")
     assert summary.startswith("**Worse: of these two models, the new one is right less often.**")
-    assert "Before: <code>origin/main at " in summary
+    assert "Before: `origin/main at " in summary
     assert "[!WARNING]" not in summary
 
 

@@ -21,6 +21,7 @@ from typing import Any
 import ray
 from packaging.requirements import Requirement
 
+from core.pipeline import wording
 from core.pipeline.errors import PipelineError, SetupError
 from core.training import numerics
 from tools import environment
@@ -217,7 +218,9 @@ class _Cluster:
             on_gpu = experiment.device != "cpu"
             raise SetupError(
                 f"no node of the Ray cluster can run {experiment.name}",
-                expected="a GPU" if on_gpu else f"{experiment.processors} processors",
+                expected="a GPU"
+                if on_gpu
+                else wording.count(experiment.processors or 1, "processor"),
                 found="\n".join(
                     f"{node.name}: {node.processors:g} processors, {node.gpus:g} GPUs"
                     for node in self.fit.values()
