@@ -5,20 +5,30 @@ its cache: a flipped bit goes unnoticed, from the data into the model and from t
 model into the metrics. So a stage that DVC runs compares its inputs with the MD5
 sums in dvc.lock. A stage that is run directly compares nothing: its inputs may come
 from anywhere.
+
+A stage that was renamed or removed stays in dvc.lock, because DVC never removes one.
+`current` leaves it out, for everything that reads dvc.lock.
 """
 
 import hashlib
 import os
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from core.pipeline.errors import DataError
 
 LOCK = Path("dvc.lock")
+PIPELINE = Path("dvc.yaml")
 RUN_BY_DVC = "DVC_STAGE"  # in the environment of a stage that DVC runs
 REPAIR = "python -m tools.repair moves it out of the way, here and in DVC's cache; then dvc repro"
+
+Entry = TypeVar("Entry")
 
 
 class Damage(NamedTuple):
@@ -82,7 +92,12 @@ def written() -> dict[Path, str]:
             found="conflict markers" if "\n<<<<<<< " in text else "not UTF-8",
             todo=f"git checkout HEAD {LOCK}, then dvc repro",
         )
-    return {Path(path): md5 for path, md5 in outputs(text).items()}
+    pipeline = PIPELINE.read_bytes() if PIPELINE.exists() else None
+    return {
+        Path(path): md5
+        for outs in current(outputs(text), pipeline).values()
+        for path, md5 in outs.items()
+    }
 
 
 def _refuse(damaged: Sequence[Damage]) -> None:
@@ -96,23 +111,57 @@ def _refuse(damaged: Sequence[Damage]) -> None:
         )
 
 
-def outputs(lock: str) -> dict[str, str]:
-    """Return for each output in the text of a dvc.lock its MD5.
+def current(stages: Mapping[str, Entry], pipeline: bytes | None) -> dict[str, Entry]:
+    """Return the stages of a dvc.lock that dvc.yaml still has.
+
+    Args:
+        stages: each entry of dvc.lock, however it was read, by the name of its stage.
+        pipeline: the content of dvc.yaml; None if there is none: then all are returned.
+
+    Raises:
+        DataError: `pipeline` is not YAML.
+    """
+    if pipeline is None:
+        return dict(stages)
+    names = _stage_names(pipeline)
+    # DVC names the stages of a `foreach` or a `matrix` train@a, train@b.
+    return {name: entry for name, entry in stages.items() if name.partition("@")[0] in names}
+
+
+@lru_cache(maxsize=100)
+def _stage_names(pipeline: bytes) -> frozenset[str]:
+    try:
+        content = YAML(typ="safe").load(pipeline)
+    except (YAMLError, ValueError) as error:
+        raise DataError(
+            f"{PIPELINE} cannot be read",
+            expected="YAML",
+            found=str(error).split("\n")[0],
+            todo=f"git log -p -- {PIPELINE} shows its changes",
+        ) from error
+    stages = content.get("stages") if isinstance(content, dict) else None
+    return frozenset(map(str, stages)) if isinstance(stages, dict) else frozenset()
+
+
+def outputs(lock: str) -> dict[str, dict[str, str]]:
+    """Return for each stage in the text of a dvc.lock the MD5 of each output.
 
     Reading it as YAML would take a tenth of a second more, in every stage. DVC
     writes it in one form only, which a test compares with what YAML makes of it. A
     hash that could be read as a number (12e3) stands in quotes.
     """
-    found: dict[str, str] = {}
-    kind = path = ""
+    found: dict[str, dict[str, str]] = {}
+    stage = kind = path = ""
     for line in lock.splitlines():
-        if entry := re.fullmatch(r"    (- path|\w+|  md5): ?'?(.*?)'?", line):
+        if name := re.fullmatch(r"  '?(\S.*?)'?:", line):
+            stage = name[1]
+        elif entry := re.fullmatch(r"    (- path|\w+|  md5): ?'?(.*?)'?", line):
             key, value = entry.groups()
             if key == "- path":
                 path = value
             elif key == "  md5":
                 if kind == "outs":
-                    found[path] = value
+                    found.setdefault(stage, {})[path] = value
             else:
                 kind = key
     return found

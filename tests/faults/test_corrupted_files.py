@@ -204,9 +204,8 @@ def test_the_sums_are_those_that_yaml_reads_in_the_lock(rebuilt: Project) -> Non
     for folder in (ROOT, rebuilt.folder):
         text = (folder / "dvc.lock").read_text(encoding="utf-8")
         assert provenance.outputs(text) == {
-            output["path"]: output["md5"]
-            for stage in yaml.safe_load(text)["stages"].values()
-            for output in stage["outs"]
+            name: {output["path"]: output["md5"] for output in stage["outs"]}
+            for name, stage in yaml.safe_load(text)["stages"].items()
         }
 
 
@@ -223,7 +222,7 @@ def test_the_sums_are_those_that_yaml_reads_in_the_lock(rebuilt: Project) -> Non
 def test_a_sum_that_could_be_a_number_is_read_as_dvc_writes_it(md5: str) -> None:
     out = {"path": "a.npy", "hash": "md5", "md5": md5, "size": 5}
     text = dumps_yaml({"schema": "2.0", "stages": {"one": {"cmd": "true", "outs": [out]}}})
-    assert provenance.outputs(text) == {"a.npy": md5}
+    assert provenance.outputs(text) == {"one": {"a.npy": md5}}
 
 
 LOCK = """\
@@ -297,6 +296,48 @@ def test_each_input_that_changed_is_named_with_both_sums(folder: Path) -> None:
         "  next:     python -m tools.repair moves it out of the way, here and in DVC's cache; "
         "then dvc repro"
     )
+
+
+def test_a_stage_that_dvc_yaml_no_longer_has_is_not_believed(folder: Path) -> None:
+    before = "".join(line for line in LOCK.splitlines(keepends=True) if "schema" not in line)
+    renamed = (
+        before.replace("stages:\n", "").replace("  two:", "  old:").replace("  one:", "  x@1:")
+    )
+    stale = renamed.replace("5d41402abc4b2a76b9719d911017c592", "0" * 32)
+    (folder / "dvc.lock").write_text(
+        LOCK + stale.replace("7d793037a0760186574b0282f2f435e7", "1" * 32)
+    )
+    with pytest.raises(DataError, match=r"a b\.npy, b\.npy changed since"):
+        provenance.check(Path("a b.npy"), Path("b.npy"))  # without dvc.yaml all stages count
+    (folder / "dvc.yaml").write_text("stages:\n  one:\n    cmd: a\n  'two': {cmd: b}\n")
+    provenance.check(Path("a b.npy"), Path("b.npy"))
+    assert provenance.damages() == []
+    assert provenance.written() == {
+        Path("a b.npy"): "5d41402abc4b2a76b9719d911017c592",
+        Path("b.npy"): "7d793037a0760186574b0282f2f435e7",
+    }
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "kept"),
+    [
+        (b"stages:\n  a: {cmd: x}\n", {"a": 1}),
+        (b"stages:\n  b:\n    foreach: [1, 2]\n    do: {cmd: x}\n", {"b@1": 2, "b@2": 3}),
+        (b"stages: {c: {cmd: a}}\n", {}),
+        (b"vars: [a]\n", {}),
+        (b"", {}),
+        (None, {"a": 1, "b@1": 2, "b@2": 3}),
+    ],
+)
+def test_the_current_stages_are_those_of_dvc_yaml(
+    pipeline: bytes | None, kept: dict[str, int]
+) -> None:
+    assert provenance.current({"a": 1, "b@1": 2, "b@2": 3}, pipeline) == kept
+
+
+def test_a_dvc_yaml_that_is_not_yaml_is_named() -> None:
+    with pytest.raises(DataError, match=r"dvc\.yaml cannot be read"):
+        provenance.current({}, b"stages: [")
 
 
 def test_a_missing_input_is_left_to_its_reader(folder: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from core.pipeline import files
+from core.pipeline import files, provenance
 from core.pipeline.errors import DataError, SetupError
 from tools.experiments import store
 from tools.experiments.store import LOCK, Outcome
@@ -64,11 +64,16 @@ def run(name: str, commit: str) -> Run:
     return Run(name, commit, {key: value for key, value in stages.items() if value.get("outs")})
 
 
-def of_outcome(outcome: Outcome) -> Run:
-    """Return the run of an experiment that has just ended; without stages if it failed."""
+def of_outcome(outcome: Outcome, pipeline: bytes) -> Run:
+    """Return the run of an experiment that has just ended; without stages if it failed.
+
+    Args:
+        outcome: of the experiment.
+        pipeline: the content of its dvc.yaml.
+    """
     content = outcome.files.get(LOCK)
     stages = YAML(typ="safe").load(content)["stages"] if content else {}
-    return Run(outcome.experiment.name, "", stages)
+    return Run(outcome.experiment.name, "", provenance.current(stages, pipeline))
 
 
 def of_revision(commit: str) -> list[Run]:

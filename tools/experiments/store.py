@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from core.pipeline import strict_yaml
+from core.pipeline import provenance, strict_yaml
 from core.pipeline.errors import SetupError
 from core.pipeline.params import PARAMS_FILE
 from tools.experiments.grid import Experiment, lookup
@@ -271,7 +271,9 @@ def _mixed(experiment: Experiment, stored: _Stored) -> list[str]:
     dvc.lock has to say that every stage ran with the parameters of the experiment and
     the outputs of the stages before it, and that the metrics are those that they wrote.
     """
-    stages = _stages(stored.files.get(LOCK, b"").decode())
+    stages = provenance.current(
+        _stages(stored.files.get(LOCK, b"").decode()), stored.files.get(PIPELINE.name)
+    )
     chosen = _values(experiment.params)
     written = {path: md5 for stage in stages.values() for path, md5 in stage.outs.items()}
     mixed = set()

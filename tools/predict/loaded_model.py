@@ -84,7 +84,8 @@ def load(revision: str | None) -> LoadedModel:
     """
     if revision is None:
         return _load_from_folder()
-    locked = read_lock(_read_lock(revision), f"{LOCK} of {revision}")
+    lock, pipeline = (_read(path, revision) for path in (LOCK, provenance.PIPELINE))
+    locked = read_lock(lock, pipeline, f"{LOCK} of {revision}")
     content = _read_model(revision, locked.md5)
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if found != locked.md5:
@@ -108,7 +109,7 @@ def edits() -> list[str]:
     """Return the parameters of params.yaml that changed since the model was trained."""
     if not LOCK.exists():
         return []
-    trained = read_lock(LOCK.read_bytes(), str(LOCK)).chosen
+    trained = read_lock(LOCK.read_bytes(), _pipeline(), str(LOCK)).chosen
     current = _model_parameters(strict_yaml.load(PARAMS_FILE).values)
     names = dict.fromkeys([*trained, *current])
     if trained.get("model.name") != current.get("model.name"):  # which says it all
@@ -120,18 +121,20 @@ def edits() -> list[str]:
     ]
 
 
-def read_lock(content: bytes, where: str) -> LockedModel:
+def read_lock(content: bytes, pipeline: bytes | None, where: str) -> LockedModel:
     """Read the model that a dvc.lock describes.
 
     Args:
         content: of the file.
+        pipeline: the content of dvc.yaml, whose stages count; None if there is none.
         where: its name, for an error message.
 
     Raises:
         ModelError: it has no model, or one that needs other code.
     """
     try:
-        stages = YAML(typ="safe").load(content.decode("utf-8"))["stages"]
+        document = YAML(typ="safe").load(content.decode("utf-8"))
+        stages = provenance.current(document["stages"], pipeline)
         parameters: dict[str, Any] = {}
         for stage in ("download", "train"):
             for key, value in stages[stage]["params"][PARAMS_FILE.name].items():
@@ -189,7 +192,7 @@ def _load_from_folder() -> LoadedModel:
             where=str(Path.cwd()),
             todo="run it from the root of the repository; dvc repro trains a model",
         ) from None
-    locked = read_lock(lock, str(LOCK))
+    locked = read_lock(lock, _pipeline(), str(LOCK))
     if MODEL.exists() and (found := provenance.md5(MODEL)) != locked.md5:
         todo = f"dvc repro; or dvc checkout --force {MODEL} for the one of {LOCK}"
         raise _mismatch(str(MODEL), locked.md5, found, todo)
@@ -205,14 +208,19 @@ def _mismatch(what: str, expected: str, found: str, todo: str) -> ModelError:
     )
 
 
-def _read_lock(revision: str) -> bytes:
-    """Return the dvc.lock of a revision; DVC knows experiments by name, as git does not."""
+def _pipeline() -> bytes | None:
+    """Return the dvc.yaml of this folder; None if there is none."""
+    return provenance.PIPELINE.read_bytes() if provenance.PIPELINE.exists() else None
+
+
+def _read(path: Path, revision: str) -> bytes:
+    """Return a file of a revision; DVC knows experiments by name, as git does not."""
     from dvc import api
     from dvc.exceptions import DvcException
     from dvc.scm import RevError
 
     try:
-        content: bytes = api.read(LOCK.as_posix(), rev=revision, mode="rb")
+        content: bytes = api.read(path.as_posix(), rev=revision, mode="rb")
     except RevError:
         raise ModelError(
             f"there is no revision or experiment {revision}",
@@ -220,7 +228,7 @@ def _read_lock(revision: str) -> bytes:
             todo="git log --oneline and dvc exp list --all-commits list them",
         ) from None
     except DvcException as error:
-        raise ModelError(f"{revision} has no {LOCK}", found=str(error)) from error
+        raise ModelError(f"{revision} has no {path}", found=str(error)) from error
     return content
 
 

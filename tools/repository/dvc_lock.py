@@ -7,6 +7,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from core.pipeline import provenance
 from core.pipeline.errors import DataError
 
 
@@ -80,11 +81,12 @@ def _differing(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     return sorted(key for key in {**old, **new} if old.get(key, missing) != new.get(key, missing))
 
 
-def read(content: bytes, where: str) -> list[Stage]:
+def read(content: bytes, pipeline: bytes | None, where: str) -> list[Stage]:
     """Read a dvc.lock.
 
     Args:
         content: of the file.
+        pipeline: the content of dvc.yaml, whose stages count; None if there is none.
         where: its origin, for an error message.
 
     Returns:
@@ -106,7 +108,7 @@ def read(content: bytes, where: str) -> list[Stage]:
                 {item["path"]: _hash(item) for item in entry.get("deps", [])},
                 {item["path"]: _hash(item) for item in entry.get("outs", [])},
             )
-            for name, entry in document["stages"].items()
+            for name, entry in provenance.current(document["stages"], pipeline).items()
         ]
     except (YAMLError, UnicodeDecodeError, AttributeError, KeyError, TypeError) as error:
         raise DataError(

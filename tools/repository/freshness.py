@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from core.pipeline import provenance
 from core.pipeline.errors import SetupError
 from tools.repository.snapshots import Snapshot
 
@@ -51,12 +52,7 @@ def findings(snapshot: Snapshot) -> list[Finding]:
     """
     stages = pipeline(snapshot)
     locks = locked(snapshot)
-    made = {
-        out["path"]: out.get("md5")
-        for name, lock in locks.items()
-        if name in stages
-        for out in lock.get("outs", [])
-    }
+    made = {out["path"]: out.get("md5") for lock in locks.values() for out in lock.get("outs", [])}
     makers = {out: name for name, stage in stages.items() for out in stage.outs}
     found: list[Finding] = []
     for name, stage in stages.items():
@@ -84,7 +80,7 @@ def findings(snapshot: Snapshot) -> list[Finding]:
     files = snapshot.files()
     return found + [
         Finding(name, out["path"], "is an output of no stage: git rm it")
-        for name, lock in locks.items()
+        for name, lock in _entries(snapshot).items()
         for out in lock.get("outs", [])
         if out["path"] not in makers and out["path"] in files
     ]
@@ -120,11 +116,16 @@ def pipeline(snapshot: Snapshot) -> dict[str, Stage]:
 
 
 def locked(snapshot: Snapshot) -> dict[str, Any]:
-    """Read the stages of dvc.lock; none if there is no such file.
+    """Read the stages of dvc.lock that dvc.yaml has; none if there is no such file.
 
     Raises:
-        DataError: it is not YAML, or something else.
+        DataError: dvc.yaml or dvc.lock is not YAML, or something else.
     """
+    return provenance.current(_entries(snapshot), snapshot.read(PIPELINE))
+
+
+def _entries(snapshot: Snapshot) -> dict[str, Any]:
+    """Read all stages of dvc.lock, those too that dvc.yaml no longer has."""
     content = snapshot.yaml(LOCK)
     if content is None:
         return {}

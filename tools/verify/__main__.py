@@ -32,8 +32,9 @@ from tools.repository.dvc_lock import Difference, Stage
 from tools.verify import causes, comparison, emulation, rebuild
 
 LOCK = "dvc.lock"
+PIPELINE = "dvc.yaml"
 METRICS = "metrics"
-CONFIGURATION = {LOCK, "dvc.yaml", "params.yaml", ".dvcignore"}  # what DVC itself reads
+CONFIGURATION = {LOCK, PIPELINE, "params.yaml", ".dvcignore"}  # what DVC itself reads
 SAME, DIFFERENT, CANNOT_RUN, INTERRUPTED = 0, 1, 2, 130
 MOST_PATHS = 10
 
@@ -55,7 +56,11 @@ class Committed:
                 found=self.title,
                 todo=f"dvc repro and commit {LOCK}; or name a revision that has one",
             )
-        self.stages = dvc_lock.read(git.content(commit, LOCK), f"{LOCK} of {self.title}")
+        self.stages = dvc_lock.read(
+            git.content(commit, LOCK),
+            git.content(commit, PIPELINE) if PIPELINE in self.files else None,
+            f"{LOCK} of {self.title}",
+        )
 
     def text(self, path: str) -> str:
         """Return a file of the commit, empty if it has none."""
@@ -114,7 +119,9 @@ def verify(arguments: argparse.Namespace) -> int:
         rebuild.rebuild(clone, emulated=emulated, hostile=arguments.hostile)
         seconds = time.monotonic() - started
 
-        rebuilt = dvc_lock.read((clone / LOCK).read_bytes(), f"{LOCK} of the rebuild")
+        rebuilt = dvc_lock.read(
+            (clone / LOCK).read_bytes(), (clone / PIPELINE).read_bytes(), f"{LOCK} of the rebuild"
+        )
         changed = {path for path in committed.made() - {LOCK} if differs(committed, path, clone)}
         differences = dvc_lock.compare(committed.stages, rebuilt, changed=changed)
         files = len(committed.compared())

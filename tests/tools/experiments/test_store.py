@@ -1,6 +1,7 @@
 """Experiments saved in git are found again, quickly."""
 
 import dataclasses
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,19 @@ def test_an_experiment_whose_lock_is_of_other_parameters_is_not_found(project: P
     assert store.finished(root, snapshot, first) is None
     mixed = ["stage test_report", "stage train"]
     assert store.in_the_way(root, snapshot, first) == mixed
+
+
+def test_an_experiment_is_found_whatever_stages_dvc_left_in_its_lock(project: Project) -> None:
+    root = project.folder
+    lock = project.read("dvc.lock")
+    _, last = lock.split("\n  test_report:\n")
+    stale = re.sub(r"md5: .*", f"md5: '{32 * '0'}'", last)  # of other inputs
+    (root / "dvc.lock").write_text(lock + "  report:\n" + stale)
+    project.commit("A stage was renamed")
+    snapshot = store.take_snapshot(root)
+    (first,) = planned(project, 0.2)
+    store.record(root, snapshot, Committed(root).synthetic(first))
+    assert isinstance(store.finished(root, snapshot, first), Result)
 
 
 def test_git_leaves_out_what_it_has_not(project: Project) -> None:

@@ -39,7 +39,7 @@ stages:
 
 
 def test_stages_come_after_those_that_they_read_from() -> None:
-    split, train = dvc_lock.read(LOCK, "a test")
+    split, train = dvc_lock.read(LOCK, None, "a test")
     assert split == Stage(
         "split",
         {"cmd of split in dvc.yaml": "python -m stages.split"},
@@ -58,13 +58,18 @@ def test_stages_come_after_those_that_they_read_from() -> None:
     )
 
 
+def test_a_stage_that_dvc_yaml_no_longer_has_is_left_out() -> None:
+    pipeline = b"stages:\n  train:\n    cmd: python -m stages.train\n"
+    assert [stage.name for stage in dvc_lock.read(LOCK, pipeline, "a test")] == ["train"]
+
+
 @pytest.mark.parametrize(
     "content",
     [b"", b"stages: [", b"stages: 3", b"stages: {train: {}}", b"\xff", b"<<<<<<< HEAD\nstages:\n"],
 )
 def test_what_is_not_a_lock_is_refused(content: bytes) -> None:
     with pytest.raises(DataError, match=r"dvc\.lock is not in the format of DVC"):
-        dvc_lock.read(content, "a test")
+        dvc_lock.read(content, None, "a test")
 
 
 def stages(**outputs: str) -> list[Stage]:

@@ -19,7 +19,7 @@ from tools.experiments import checkouts, outputs
 from tools.experiments.checkouts import POLL_SECONDS, Checkout
 from tools.experiments.grid import Experiment
 from tools.experiments.outputs import Cache
-from tools.experiments.store import LOCK, Outcome, Snapshot
+from tools.experiments.store import LOCK, PIPELINE, Outcome, Snapshot
 from tools.repository import dvc_lock, git, packages
 
 # Variables that Ray sets for its own processes, and that would affect stages.
@@ -109,7 +109,7 @@ def run(call: str, shipment: Sequence[Any], experiment: Experiment, held: frozen
         raise
     if outcome.problem:
         return Ended(outcome, log.read_bytes(), {})
-    written = objects(checkout.folder / LOCK, outputs.opened(place / "root"))
+    written = objects(checkout.folder, outputs.opened(place / "root"))
     return Ended(outcome, b"", {md5: each for md5, each in written.items() if md5 not in held})
 
 
@@ -181,12 +181,16 @@ def clean(call: str) -> None:
         checkouts.remove(place)
 
 
-def objects(lock_file: Path, cache: Cache) -> dict[str, bytes]:
-    """Read the outputs of a dvc.lock that DVC's cache has.
+def objects(folder: Path, cache: Cache) -> dict[str, bytes]:
+    """Read those outputs of a working tree's dvc.lock that DVC's cache has.
 
     Returns:
-        The content of each object by its MD5.
+        The content of each object by its MD5; none if there is no dvc.lock.
     """
-    stages = dvc_lock.read(lock_file.read_bytes(), str(lock_file))
+    lock_file = folder / LOCK
+    if not lock_file.exists():
+        return {}
+    pipeline = (folder / PIPELINE).read_bytes()
+    stages = dvc_lock.read(lock_file.read_bytes(), pipeline, str(lock_file))
     written = {md5 for stage in stages for md5 in stage.outputs.values()}
     return {md5: cache.object(md5).read_bytes() for md5 in sorted(written) if cache.has(md5)}

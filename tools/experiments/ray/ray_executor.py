@@ -31,7 +31,7 @@ from tools.experiments.grid import Experiment
 from tools.experiments.outputs import Cache
 from tools.experiments.ray import on_node
 from tools.experiments.ray.on_node import Ended, Shipment
-from tools.experiments.store import LOCK, Outcome, Snapshot
+from tools.experiments.store import PIPELINE, Outcome, Snapshot
 from tools.repository import git
 
 LOCAL = "local"  # the address that starts a cluster on this machine
@@ -335,8 +335,7 @@ class _Comparison:
             name: (self.root / name).read_bytes() for name in checkouts.local_data_files(self.root)
         }
         pack = on_node.pack(self.root, self.snapshot.commit)
-        lock_file = self.root / LOCK
-        objects = on_node.objects(lock_file, cache) if lock_file.exists() else {}
+        objects = on_node.objects(self.root, cache)
         return Shipment(self.snapshot, pack, objects, data_files)
 
     def _has_room(self, cluster: _Cluster, experiment: Experiment) -> bool:
@@ -347,7 +346,7 @@ class _Comparison:
         """Store the results of a node as if the experiment had run here."""
         for md5, content in ended.objects.items():
             cache.add(md5, content)
-        made = outputs.of_outcome(ended.outcome)
+        made = outputs.of_outcome(ended.outcome, git.content(self.snapshot.commit, PIPELINE.name))
         cache.add_entries(cache.entries([made], filter(cache.has, made.objects())))
         log = self.root / WORK / f"{ended.outcome.experiment.name}.log"
         if ended.log:

@@ -261,7 +261,7 @@ def test_what_is_shipped_is_there_when_it_is_unpacked(built: Project, tmp_path: 
     shipped = Shipment(
         Snapshot(commit, commit),
         on_node.pack(built.folder, commit),
-        on_node.objects(built.folder / "dvc.lock", outputs.opened(built.folder)),
+        on_node.objects(built.folder, outputs.opened(built.folder)),
         {"data/mirror/kmnist/a file": b"placed"},
     )
     root = tmp_path / "node"
