@@ -18,6 +18,7 @@ from pathlib import Path
 
 from benchmarks.pipeline import run, seconds
 from benchmarks.side_by_side import ratio, spread
+from tools.repository import git
 
 RATES = ("0.001", "0.003", "0.01", "0.03", "0.1", "0.3", "1", "0.5")
 JOBS = 2
@@ -33,9 +34,9 @@ def main() -> None:
     compared, by_ray, bare = [], [], []
     with tempfile.TemporaryDirectory() as folder:
         clone = Path(folder) / "clone"
-        run("git", "clone", "--quiet", ".", str(clone), cwd=Path.cwd())
+        git.run("clone", "--quiet", ".", str(clone), cwd=Path.cwd())
         run("dvc", "repro", cwd=clone)
-        run("git", "checkout", "--quiet", ".", cwd=clone)
+        git.run("checkout", "--quiet", ".", cwd=clone)
         for number in range(arguments.rounds):
             # Another seed each time, so that nothing comes from the run cache.
             compared.append(seconds(*command(2 * number), cwd=clone))
@@ -43,7 +44,7 @@ def main() -> None:
                 by_ray.append(seconds(*command(2 * number + 1), "--ray", "local", cwd=clone))
             one = sum(seconds("python", "-m", f"stages.{stage}", cwd=clone) for stage in STAGES)
             bare.append(len(RATES) * one / JOBS)
-            run("git", "checkout", "--quiet", ".", cwd=clone)
+            git.run("checkout", "--quiet", ".", cwd=clone)
     print(f"processors                    {len(os.sched_getaffinity(0))}")
     print(f"{len(RATES)} experiments, {JOBS} at a time    {spread(compared, 1)} s")
     print(f"{len(RATES)} x the bare stages / {JOBS}      {spread(bare, 1)} s")

@@ -73,11 +73,11 @@ class Team:
         self.clone = folder / "clone"
         self.shared = f"file://{folder}/team.git"  # git uses its network protocol
         self.growth = Growth()
-        run("git", "clone", "--quiet", ".", str(self.clone), cwd=Path.cwd())
+        git.run("clone", "--quiet", ".", str(self.clone), cwd=Path.cwd())
         run("dvc", "repro", cwd=self.clone)
-        run("git", "checkout", "--quiet", ".", cwd=self.clone)
-        run("git", "clone", "--quiet", "--bare", "clone", "team.git", cwd=folder)
-        run("git", "remote", "set-url", "origin", self.shared, cwd=self.clone)
+        git.run("checkout", "--quiet", ".", cwd=self.clone)
+        git.run("clone", "--quiet", "--bare", "clone", "team.git", cwd=folder)
+        git.run("remote", "set-url", "origin", self.shared, cwd=self.clone)
         remote = ("--local", "--default", "team", f"{folder}/remote")
         run("dvc", "remote", "add", *remote, cwd=self.clone)
         run("dvc", "push", cwd=self.clone)
@@ -150,7 +150,7 @@ class Team:
         self.growth.note("dvc exp push, one more, s", seconds(*push, more.name, cwd=self.clone))
         run("dvc", "exp", "remove", more.name, cwd=self.clone)
         ref = f":{store.FINISHED}/{self.snapshot.baseline[:2]}/{self.snapshot.baseline[2:]}"
-        run("git", "push", "--quiet", "origin", f"{ref}/{more.name}", cwd=self.clone)
+        git.run("push", "--quiet", "origin", f"{ref}/{more.name}", cwd=self.clone)
 
     def join(self) -> None:
         """Clone the shared repository, and fetch all experiments."""

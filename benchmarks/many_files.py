@@ -24,6 +24,7 @@ from benchmarks import pipeline
 from benchmarks.growth import Growth
 from benchmarks.mnist import RAW
 from core.data import arrays
+from tools.repository import git
 
 SIZES = (1_000, 10_000, 100_000)
 FOLDER = "images"
@@ -48,7 +49,7 @@ def measure(growth: Growth, folder: Path, count: int) -> None:
     """Keep `count` images as files with DVC."""
     repository, remote, array = folder / "repository", folder / "remote", folder / "images.npy"
     repository.mkdir()
-    pipeline.run("git", "init", "--quiet", cwd=repository)
+    git.run("init", "--quiet", cwd=repository)
     pipeline.run("dvc", "init", "--quiet", cwd=repository)
     pipeline.run("dvc", "remote", "add", "--default", "shared", str(remote), cwd=repository)
     images = many_images(count)

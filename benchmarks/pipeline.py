@@ -24,6 +24,7 @@ from typing import NamedTuple
 from benchmarks import side_by_side
 from benchmarks.mnist import MIRROR, SPLIT
 from benchmarks.side_by_side import ratio, spread
+from tools.repository import git
 
 EPOCHS = 5
 
@@ -35,7 +36,7 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     with tempfile.TemporaryDirectory() as folder:
         clone, trivial = Path(folder) / "clone", Path(folder) / "trivial"
-        run("git", "clone", "--quiet", ".", str(clone), cwd=Path.cwd())
+        git.run("clone", "--quiet", ".", str(clone), cwd=Path.cwd())
         make_trivial(trivial)
         run("dvc", "repro", cwd=trivial)
 
@@ -70,7 +71,7 @@ def make_trivial(folder: Path) -> None:
         "stages:\n  one:\n    cmd: echo 1 > out\n    deps: [in]\n    outs: [out]\n"
     )
     (folder / "in").write_text("1")
-    run("git", "init", "--quiet", cwd=folder)
+    git.run("init", "--quiet", cwd=folder)
     run("dvc", "init", "--quiet", cwd=folder)
 
 

@@ -34,6 +34,7 @@ from core.data import arrays, splitting
 from core.pipeline import provenance
 from core.pipeline.runner import NO_MEMORY
 from core.training import numerics
+from tools.repository import git
 
 SIZES = (1, 3, 10, 30)  # times MNIST
 LARGE = 64  # times MNIST: 3.0 GB
@@ -88,7 +89,7 @@ def main() -> None:
 def prepare(folder: Path, times: int) -> Path:
     """Clone the project and write data of that size into it."""
     clone = folder / "clone"
-    pipeline.run("git", "clone", "--quiet", ".", str(clone), cwd=Path.cwd())
+    git.run("clone", "--quiet", ".", str(clone), cwd=Path.cwd())
     params = clone / "params.yaml"
     params.write_text(params.read_text().replace("\n  epochs: 5\n", "\n  epochs: 1\n"))
     for name in ("test_images.npy", "test_labels.npy"):
@@ -131,7 +132,7 @@ def measure_dvc(growth: Growth, clone: Path) -> None:
 
     for left in (clone / ".dvc/cache", clone.parent / "remote"):
         shutil.rmtree(left, ignore_errors=True)
-    pipeline.run("git", "checkout", "--quiet", "dvc.lock", cwd=clone)
+    git.run("checkout", "--quiet", "dvc.lock", cwd=clone)
     touch(clone)
     note("dvc commit: hash and copy to the cache", "commit", "--force", "download", *STAGES)
     note("dvc repro, nothing to do", "repro", "evaluate")

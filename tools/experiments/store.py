@@ -16,6 +16,7 @@ import io
 import json
 import os
 import re
+import shutil
 import tempfile
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -158,7 +159,8 @@ def take_snapshot(root: Path) -> Snapshot:
     with tempfile.TemporaryDirectory() as folder:
         index = Path(folder) / "index"
         own = root / git.line("rev-parse", "--git-path", "index", cwd=root)
-        index.write_bytes(own.read_bytes())
+        # With its time: git looks into files that are as new as their index.
+        shutil.copy2(own, index)
         git.run("add", "--update", ".", cwd=root, index=index)
         tree = git.line("write-tree", cwd=root, index=index)
     if tree == git.line("rev-parse", "HEAD^{tree}", cwd=root):

@@ -1,4 +1,8 @@
-"""Runs git, and reports a failure in a few lines."""
+"""Runs git, and reports a failure in a few lines.
+
+Every git command of the project is run by this file: without what the user's settings add
+to his own commands, such as hooks.
+"""
 
 import io
 import os
@@ -19,6 +23,29 @@ REDIRECTIONS = (
     "GIT_PREFIX",
     "GIT_WORK_TREE",
 )
+# Settings of users that run other programs, act on other repositories too, or change what
+# git prints. An alias cannot replace a command of git.
+PLAIN = {
+    "color.ui": "false",
+    "commit.gpgSign": "false",
+    "core.fsmonitor": "false",
+    "core.hooksPath": os.devnull,
+    "diff.relative": "false",
+    "fetch.recurseSubmodules": "false",
+    "gc.auto": "0",
+    "init.templateDir": "",
+    "log.showSignature": "false",
+    "maintenance.auto": "false",
+    "push.followTags": "false",
+    "push.gpgSign": "false",
+    "push.recurseSubmodules": "no",
+    "submodule.recurse": "false",
+}
+OPTIONS = (
+    "--no-pager",
+    *(word for name, value in PLAIN.items() for word in ("-c", f"{name}={value}")),
+)
+OTHER_PROGRAMS = ("GIT_EXTERNAL_DIFF", "GIT_TEMPLATE_DIR")  # variables that do the same
 
 
 def undirected(environment: Mapping[str, str]) -> dict[str, str]:
@@ -41,11 +68,18 @@ def run(
         SetupError: git is not installed, or it failed; says why.
     """
     environment = undirected(os.environ)
+    for name in OTHER_PROGRAMS:
+        environment.pop(name, None)
+    environment["GIT_OPTIONAL_LOCKS"] = "0"  # reading never blocks a command of the user
     if index:
         environment["GIT_INDEX_FILE"] = str(index)
     try:
         done = subprocess.run(
-            ["git", *arguments], cwd=cwd, env=environment, input=stdin, capture_output=True
+            ["git", *OPTIONS, *arguments],
+            cwd=cwd,
+            env=environment,
+            input=stdin,
+            capture_output=True,
         )
     except FileNotFoundError:
         raise SetupError("git is not installed", todo="install git") from None

@@ -61,10 +61,9 @@ def prepare(folder: Path, commit: str, *, without: Iterable[str]) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     clone = folder / "clone"
-    plain = ("-c", "advice.detachedHead=false", "-c", "core.hooksPath=/dev/null")
     top = git.run("rev-parse", "--show-toplevel").decode().removesuffix("\n")
-    git.run(*plain, "clone", "--quiet", "--no-checkout", "--template=", top, str(clone))
-    git.run(*plain, "checkout", "--quiet", "--detach", commit, cwd=clone)
+    git.run("clone", "--quiet", "--no-checkout", top, str(clone))
+    git.run("checkout", "--quiet", "--detach", commit, cwd=clone)
     for path in without:
         (clone / path).unlink(missing_ok=True)
     (clone / ".dvc/config.local").write_text(NO_CACHE_NO_REMOTE, encoding="utf-8")
