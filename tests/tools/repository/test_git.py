@@ -1,16 +1,15 @@
 """Git runs without what a user's settings add, and each of its failures has its own remedy."""
 
-import os
 import re
 import shutil
 from pathlib import Path
 
 import pytest
 
+from core.pipeline.errors import PipelineError, SetupError, StorageError
 from tests.support.project import ROOT, Project
 from tools.experiments import store
 from tools.experiments.checkouts import Checkout
-from tools.experiments.store import Snapshot
 from tools.repository import git
 from tools.share import exchange
 from tools.verify import rebuild
@@ -30,6 +29,7 @@ def project(tmp_path: Path) -> Project:
     for name, text in {
         ".dvc/config": "[core]\n    analytics = false\n",
         "dvc.yaml": "stages: {}\n",
+        ".dvc/.gitignore": "/config.local\n/tmp\n/cache\n",
         "a.txt": "a\n",
     }.items():
         (made.folder / name).write_text(text)
@@ -116,17 +116,132 @@ def _named(name: str) -> store.Experiment:
 
 
 def test_only_one_file_starts_git() -> None:
-    sources = [
-        each
-        for folder in ("core", "stages", "tools", "benchmarks")
-        for each in sorted((ROOT / folder).glob("**/*.py"))
-    ]
+    measured = "benchmarks/many_experiments.py"  # it times what a user types
     starting = [
-        str(each.relative_to(ROOT))
-        for each in sources
-        if re.search(
-            r"""(run|Popen|check_output|call|system)\(\s*[\[(]?\s*["']git\b""",
-            each.read_text(encoding="utf-8"),
-        )
+        path.relative_to(ROOT).as_posix()
+        for folder in ("core", "stages", "tools", "benchmarks")
+        for path in sorted((ROOT / folder).glob("**/*.py"))
+        if re.search(r"""[\[(]\s*["']git["' ]""", path.read_text(encoding="utf-8"))
     ]
-    assert starting == ["tools/repository/git.py"]
+    assert starting == ["tools/repository/git.py", measured]
+
+
+def failure(*arguments: str, cwd: Path) -> PipelineError:
+    with pytest.raises(PipelineError) as caught:
+        git.run(*arguments, cwd=cwd)
+    assert caught.value.details["found"]  # what git itself says
+    return caught.value
+
+
+def test_a_folder_without_a_repository_is_said_to_be_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.setenv("LANGUAGE", "de")  # the causes are found in every language
+    error = failure("status", cwd=tmp_path)
+    assert error.what == "git status failed: this folder is not in a git repository"
+    assert error.details["next"].startswith("run it in a clone of the repository")
+    monkeypatch.chdir(tmp_path)
+    for ask in (git.commit_of, git.exists):  # no answer is another than: there is none
+        with pytest.raises(SetupError, match="not in a git repository"):
+            ask("main")
+
+
+def test_a_repository_of_another_user_is_said_to_be_one(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    error = failure("status", cwd=project.folder)
+    assert "belongs to another user" in error.what
+    trust = f"git config --global --add safe.directory {project.folder}"
+    assert error.details["next"].startswith(trust)
+
+
+def test_a_lock_that_is_in_the_way_is_named(project: Project) -> None:
+    lock = project.folder / ".git/index.lock"
+    lock.touch()
+    error = failure("reset", "--hard", cwd=project.folder)
+    assert "another git command is running in this repository" in error.what
+    assert error.details["next"].endswith(f"if none is running: rm {lock}")
+
+
+def test_a_revision_that_is_not_there_may_be_cut_off_or_not_fetched(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = project.must("git", "rev-parse", "HEAD").strip()
+    (project.folder / "a.txt").write_text("b\n")
+    project.commit("Two")
+    error = failure("checkout", "--detach", "f" * 40, cwd=project.folder)
+    assert error.what == "git checkout failed: the repository lacks this revision"
+    assert "git fetch gets those of the remote" in error.details["next"]
+    shallow = tmp_path / "shallow"
+    project.must(
+        *("git", "clone", "--quiet", "--depth", "1", f"file://{project.folder}", str(shallow))
+    )
+    error = failure("checkout", "--detach", first, cwd=shallow)
+    assert error.what == "git checkout failed: the clone is shallow, and lacks this revision"
+    assert error.details["next"] == "git fetch --unshallow"
+    monkeypatch.chdir(shallow)
+    assert not git.exists(first)
+    with pytest.raises(SetupError, match=f"there is no revision {first}") as caught:
+        git.commit_of(first)
+    assert caught.value.details["next"].startswith("git fetch --unshallow")
+
+
+def test_a_hook_of_the_remote_is_named(project: Project, tmp_path: Path) -> None:
+    hook = tmp_path / "origin.git/hooks/pre-receive"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\necho not on Sundays >&2\nexit 1\n")
+    hook.chmod(0o755)
+    error = failure("push", "origin", "main", cwd=project.folder)
+    assert error.what == "git push failed: a hook of the remote refuses it"
+    assert "not on Sundays" in error.details["found"]
+
+
+def test_a_damaged_repository_is_said_to_be_damaged(project: Project) -> None:
+    (project.folder / ".git/index").write_bytes(b"DIRC damaged, and longer than a header")
+    error = failure("status", cwd=project.folder)
+    assert error.what == "git status failed: the repository is damaged"
+
+
+@pytest.mark.parametrize(
+    ("printed", "kind", "what"),
+    [
+        ("fatal: write error: No space left on device", StorageError, "the disk is full"),
+        ("error: file write error: Disk quota exceeded", StorageError, "the disk is full"),
+        (
+            "error: insufficient permission for adding an object to repository database",
+            SetupError,
+            "the repository may not be read or written",
+        ),
+        (
+            "fatal: unable to access 'https://x.org/': Could not resolve host: x.org",
+            SetupError,
+            "the git remote cannot be reached",
+        ),
+        ("error: unknown option `end-of-options'", SetupError, "this git is too old"),
+        ("a.txt: unmerged (1b7c)", SetupError, "a merge has not been completed"),
+        ("fatal: something else", SetupError, ""),
+    ],
+)
+def test_what_git_prints_tells_the_cause(
+    printed: str, kind: type[PipelineError], what: str, tmp_path: Path
+) -> None:
+    error = git._failure(["push", "origin"], printed.encode(), tmp_path)
+    assert type(error) is kind
+    assert error.what == f"git push failed{': ' if what else ''}{what}"
+    assert error.details["next"]
+
+
+def test_each_cause_has_its_own_remedy() -> None:
+    remedies = [cause.todo for cause in (*git.CAUSES, git.UNKNOWN)]
+    assert len(set(remedies)) == len(remedies)
+
+
+def test_without_git_it_is_to_be_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SetupError, match="there is no such folder"):
+        git.run("status", cwd=tmp_path / "none")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SetupError, match="git is not installed") as caught:
+        git.run("status", cwd=tmp_path)
+    assert caught.value.details["next"] == "install git, or add its folder to PATH"
