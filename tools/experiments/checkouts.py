@@ -72,14 +72,15 @@ class Checkout:
     """A working tree with its own lock, created when the first experiment starts in it.
 
     Args:
-        root: of the repository that it shares everything else with.
-        folder: where it will be.
+        root: of the project that it shares everything else with.
+        folder: where the checkout of its repository will be.
         snapshot: what every experiment in it starts from.
     """
 
     def __init__(self, root: Path, folder: Path, snapshot: Snapshot) -> None:
         self.root = root
-        self.folder = folder
+        self.top = folder
+        self.folder = folder / git.prefix(root)  # the project in it
         self.snapshot = snapshot
 
     def start(self, experiment: Experiment, python: Path, log: Path) -> Run:
@@ -90,10 +91,10 @@ class Checkout:
             python: the folder of the `python` that runs it.
             log: the file that its output is written to.
         """
-        if not self.folder.exists():
+        if not self.top.exists():
             self._check_out()
-        git.run("reset", "--quiet", "--hard", self.snapshot.commit, cwd=self.folder)
-        git.run("clean", "--quiet", "--force", "-d", cwd=self.folder)
+        git.run("reset", "--quiet", "--hard", self.snapshot.commit, cwd=self.top)
+        git.run("clean", "--quiet", "--force", "-d", cwd=self.top)
         (self.folder / PARAMS_FILE).write_bytes(experiment.params)
         with log.open("wb") as output:
             process = subprocess.Popen(
@@ -108,11 +109,7 @@ class Checkout:
         return Run(self.folder, experiment, process, log)
 
     def _check_out(self) -> None:
-        git.run(
-            *("clone", "--quiet", "--shared", "--no-checkout", str(self.root), str(self.folder)),
-            cwd=self.root,
-        )
-        git.run("checkout", "--quiet", "--detach", self.snapshot.commit, cwd=self.folder)
+        git.check_out(self.root, self.top, self.snapshot.commit)
         _share_cache(self.root, self.folder)
         for name in local_data_files(self.root):
             (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -185,8 +182,9 @@ def remove(folder: Path) -> None:
 
 def changed_files(folder: Path) -> dict[str, bytes | None]:
     """Read the tracked files that a run changed; None for one that it removed."""
-    git.run("add", "--all", cwd=folder)
-    listed = git.run("diff", "--cached", "--name-only", "--no-renames", "-z", "HEAD", cwd=folder)
+    git.run("add", "--all", ".", cwd=folder)
+    changed = ("diff", "--cached", "--name-only", "--relative", "--no-renames", "-z", "HEAD")
+    listed = git.run(*changed, cwd=folder)
     names = [os.fsdecode(name) for name in listed.split(b"\0") if name]
     return {
         name: (folder / name).read_bytes() if (folder / name).exists() else None for name in names

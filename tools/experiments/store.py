@@ -125,23 +125,16 @@ def take_snapshot(root: Path) -> Snapshot:
     """Store the working tree as a commit, without changing it or the index.
 
     Raises:
-        SetupError: the folder is not the root of a git repository, there is no commit
-            yet, or a stage depends on an untracked file.
+        SetupError: the folder is in no git repository, there is no commit yet, or a
+            stage depends on an untracked file.
     """
-    if not (root / ".git").exists():
-        raise SetupError(
-            "this folder is not the root of a git repository",
-            where=str(root),
-            todo="experiments are stored in git: clone the project, or git init and commit it",
-        )
-    try:
-        baseline = git.line("rev-parse", "--verify", "HEAD^{commit}", cwd=root)
-    except SetupError:
+    baseline = git.head(root)
+    if baseline is None:
         raise SetupError(
             "there is no commit yet that experiments could start from",
             where=str(root),
             todo="git add --all && git commit --message 'First commit'",
-        ) from None
+        )
     untracked = _names(git.run("ls-files", "--others", "--exclude-standard", "-z", cwd=root))
     used = _dependencies(strict_yaml.load(root / PIPELINE).values)
     packages = {str(Path(path).parent) for path in used if path.endswith(".py")}
@@ -215,7 +208,7 @@ def record(root: Path, snapshot: Snapshot, outcome: Outcome) -> Result | Diverge
 def test_accuracy(root: Path, snapshot: Snapshot, experiment: Experiment) -> float:
     """Return the test accuracy of a finished experiment: to report, not to choose by."""
     ref = _ref(FINISHED, snapshot, experiment)
-    return float(json.loads(git.run("show", f"{ref}:{TEST}", cwd=root))["accuracy"])
+    return float(json.loads(git.run("show", f"{ref}:./{TEST}", cwd=root))["accuracy"])
 
 
 def _ref(namespace: str, snapshot: Snapshot, experiment: Experiment) -> str:
@@ -224,7 +217,7 @@ def _ref(namespace: str, snapshot: Snapshot, experiment: Experiment) -> str:
 
 def _load(root: Path, ref: str) -> _Stored | None:
     """Read the commit that `ref` names and its files, with one git process."""
-    names = {name: f"{ref}:{name}" for name in READ}
+    names = {name: f"{ref}:./{name}" for name in READ}
     found = git.contents([ref, *names.values()], cwd=root)
     if ref not in found:
         return None
@@ -256,7 +249,8 @@ def _differing(
     root: Path, snapshot: Snapshot, experiment: Experiment, stored: _Stored
 ) -> list[str]:
     """Return the files that results depend on and that differ from `snapshot`."""
-    changed = git.run("diff", "--name-only", "-z", snapshot.commit, stored.commit, cwd=root)
+    names = ("diff", "--name-only", "--relative", "-z", snapshot.commit, stored.commit)
+    changed = git.run(*names, cwd=root)
     # Its own dvc.yaml is enough: if it differs from ours, that is reported.
     pipeline = _values(stored.files.get(PIPELINE.name, b"stages: {}"))
     depended_on = _dependencies(pipeline) | {PIPELINE.name}
@@ -337,6 +331,7 @@ def _parsed(text: bytes) -> Any:
 
 def _tree(root: Path, base: str, files: Mapping[str, bytes | None]) -> str:
     """Write the tree of `base` with `files` replaced, and return its hash."""
+    below = git.prefix(root)
     with tempfile.TemporaryDirectory() as folder:
         index = Path(folder) / "index"
         git.run("read-tree", base, cwd=root, index=index)
@@ -345,7 +340,7 @@ def _tree(root: Path, base: str, files: Mapping[str, bytes | None]) -> str:
                 git.run("update-index", "--force-remove", "--", name, cwd=root, index=index)
                 continue
             blob = git.line("hash-object", "-w", "--stdin", cwd=root, stdin=content)
-            entry = f"100644,{blob},{name}"
+            entry = f"100644,{blob},{below}{name}"  # from the root, unlike all other paths
             git.run("update-index", "--add", "--cacheinfo", entry, cwd=root, index=index)
         return git.line("write-tree", cwd=root, index=index)
 

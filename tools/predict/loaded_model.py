@@ -25,7 +25,7 @@ from core.pipeline.params import PARAMS_FILE
 from core.training import model_params, numerics
 from core.training.model_params import ModelParams
 from tools.predict.preparation import PREPROCESSING, Preprocessing
-from tools.repository import freshness
+from tools.repository import freshness, git
 
 if TYPE_CHECKING:
     from torch import nn
@@ -220,7 +220,7 @@ def _read(path: Path, revision: str) -> bytes:
     from dvc.scm import RevError
 
     try:
-        content: bytes = api.read(path.as_posix(), rev=revision, mode="rb")
+        content: bytes = api.read(_in_repository(path), rev=revision, mode="rb")
     except RevError:
         raise ModelError(
             f"there is no revision or experiment {revision}",
@@ -232,13 +232,18 @@ def _read(path: Path, revision: str) -> bytes:
     return content
 
 
+def _in_repository(path: Path) -> str:
+    """Return the path in the repository, of which the project may be a folder."""
+    return f"{git.prefix()}{path.as_posix()}"
+
+
 def _read_model(revision: str, md5: str) -> bytes:
     """Return the model of a revision, from DVC's cache or from a remote."""
     from dvc import api
     from dvc.exceptions import DvcException, FileMissingError, PathMissingError
 
     try:
-        content: bytes = api.read(MODEL.as_posix(), rev=revision, mode="rb")
+        content: bytes = api.read(_in_repository(MODEL), rev=revision, mode="rb")
     except (FileMissingError, PathMissingError) as error:
         raise ModelError(
             f"the model of {revision} is neither in DVC's cache nor in a remote",

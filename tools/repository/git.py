@@ -2,11 +2,15 @@
 
 Every git command of the project is run by this file: without what the user's settings add
 to his own commands, such as hooks.
+
+The project may be a folder of a larger repository: all paths are relative to the folder
+in which git runs.
 """
 
 import io
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -245,11 +249,16 @@ def exists(revision: str) -> bool:
     return _commit_of(revision) is not None
 
 
-def _commit_of(revision: str) -> str | None:
+def head(cwd: Path) -> str | None:
+    """Return the commit that is checked out; None if there is none yet."""
+    return _commit_of("HEAD", cwd)
+
+
+def _commit_of(revision: str, cwd: Path | None = None) -> str | None:
     wanted = ("--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
-    done = _done("rev-parse", *wanted)
+    done = _done("rev-parse", *wanted, cwd=cwd)
     if done.returncode > 1:
-        raise _failure(("rev-parse", *wanted), done.stderr, None)
+        raise _failure(("rev-parse", *wanted), done.stderr, cwd)
     return done.stdout.decode().strip() if done.returncode == 0 else None
 
 
@@ -277,14 +286,14 @@ def files_of(commit: str) -> set[str]:
 
 def content(commit: str, path: str) -> bytes:
     """Return the content of a file in a commit that has it."""
-    return run("cat-file", "blob", f"{commit}:{path}")
+    return run("cat-file", "blob", f"{commit}:./{path}")
 
 
 def contents(names: Sequence[str], cwd: Path | None = None) -> dict[str, tuple[str, bytes]]:
     """Return the objects with these names, using one process for all.
 
     Args:
-        names: `COMMIT:PATH` for a file, a reference for its commit; no line breaks.
+        names: `COMMIT:./PATH` for a file, a reference for its commit; no line breaks.
         cwd: a folder of the repository; None for the working directory.
 
     Returns:
@@ -303,6 +312,41 @@ def contents(names: Sequence[str], cwd: Path | None = None) -> dict[str, tuple[s
 
 
 def uncommitted() -> list[str]:
-    """Return the paths that differ from HEAD, untracked files among them."""
-    listed = run("status", "--porcelain", "-z", "--untracked-files=all", "--no-renames").decode()
-    return [entry[3:] for entry in listed.split("\0") if entry]
+    """Return the paths of this folder that differ from HEAD, untracked files among them."""
+    below = prefix()
+    listed = run("status", "--porcelain", "-z", "--untracked-files=all", "--no-renames", "--", ".")
+    entries = listed.decode().split("\0")
+    return [entry[3:].removeprefix(below) for entry in entries if entry]
+
+
+def prefix(cwd: Path | None = None) -> str:
+    """Return the path of a folder in its repository, as `ml/`; empty for the root."""
+    return line("rev-parse", "--show-prefix", cwd=cwd)
+
+
+def check_out(source: Path, target: Path, commit: str) -> Path:
+    """Create a repository that shares the objects of another, and check out a commit.
+
+    A clone would lack commits on no branch if its source is shallow: `--shared` does
+    nothing there.
+
+    Args:
+        source: a folder of the other repository.
+        target: an empty or new folder.
+        commit: its hash.
+
+    Returns:
+        The folder in `target` that corresponds to `source`.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    run("init", "--quiet", cwd=target)
+    objects, shallow = (
+        source.absolute() / line("rev-parse", "--git-path", name, cwd=source)
+        for name in ("objects", "shallow")
+    )
+    (target / ".git/objects/info").mkdir(exist_ok=True)
+    (target / ".git/objects/info/alternates").write_text(f"{objects.resolve()}\n")
+    if shallow.exists():
+        shutil.copy(shallow, target / ".git/shallow")
+    run("checkout", "--quiet", "--detach", commit, cwd=target)
+    return target / prefix(source)

@@ -79,9 +79,8 @@ class Snapshot:
 
     def _read(self, path: str) -> bytes | None:
         if self.commit:
-            # ./ because the root of the repository may be a folder above.
             known = path in _files_of(self.commit)
-            return git.content(self.commit, f"./{path}") if known else None
+            return git.content(self.commit, path) if known else None
         try:
             return (self.folder / path).read_bytes()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):

@@ -133,4 +133,6 @@ def earlier(commit: str, names: Collection[str]) -> dict[str, int]:
 def steps(names: Mapping[str, str], commit: str, git_remote: str) -> list[str]:
     """Return the next steps: to push the commit, and how others get the rest."""
     missing = [] if exchange.has(names, commit) else [f"git push: {git_remote} lacks this commit"]
-    return [*missing, f"others: git clone {git.line('remote', 'get-url', git_remote)}, make pull"]
+    folder = git.prefix().rstrip("/")
+    url = git.line("remote", "get-url", git_remote)
+    return [*missing, f"others: git clone {url}, {f'cd {folder}, ' if folder else ''}make pull"]

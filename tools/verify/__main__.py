@@ -116,7 +116,7 @@ def verify(arguments: argparse.Namespace) -> int:
             print(f"  in {folder}, which is kept")
         started = time.monotonic()
         clone = rebuild.prepare(folder, committed.commit, without=committed.made())
-        rebuild.rebuild(clone, emulated=emulated, hostile=arguments.hostile)
+        rebuild.rebuild(folder, clone, emulated=emulated, hostile=arguments.hostile)
         seconds = time.monotonic() - started
 
         rebuilt = dvc_lock.read(

@@ -47,9 +47,7 @@ class RebuildError(PipelineError):
 
 
 def prepare(folder: Path, commit: str, *, without: Iterable[str]) -> Path:
-    """Clone the working directory's repository into `folder` and check `commit` out.
-
-    A clone of a folder has all commits, those on no branch too.
+    """Check a commit of the working directory's repository out, in `folder`.
 
     Args:
         folder: the target; created if it does not exist.
@@ -57,23 +55,22 @@ def prepare(folder: Path, commit: str, *, without: Iterable[str]) -> Path:
         without: paths to remove, which a rebuild has to create.
 
     Returns:
-        The clone.
+        The project in the clone.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    clone = folder / "clone"
-    top = git.run("rev-parse", "--show-toplevel").decode().removesuffix("\n")
-    git.run("clone", "--quiet", "--no-checkout", top, str(clone))
-    git.run("checkout", "--quiet", "--detach", commit, cwd=clone)
+    clone = git.check_out(Path.cwd(), folder / "clone", commit)
     for path in without:
         (clone / path).unlink(missing_ok=True)
     (clone / ".dvc/config.local").write_text(NO_CACHE_NO_REMOTE, encoding="utf-8")
     return clone
 
 
-def rebuild(clone: Path, *, emulated: Sequence[str] = (), hostile: bool = False) -> None:
+def rebuild(
+    folder: Path, clone: Path, *, emulated: Sequence[str] = (), hostile: bool = False
+) -> None:
     """Run all stages of a clone with this Python, and print how long each takes.
 
     Args:
+        folder: for everything else, as of `prepare`.
         clone: as `prepare` creates it.
         emulated: the prefix that starts an emulated processor, empty for this one. It
             applies to the stages; DVC itself runs on this processor.
@@ -82,7 +79,6 @@ def rebuild(clone: Path, *, emulated: Sequence[str] = (), hostile: bool = False)
     Raises:
         RebuildError: a stage or DVC failed; with the end of the output.
     """
-    folder = clone.parent
     environment = {k: v for k, v in git.undirected(os.environ).items() if not k.startswith("DVC_")}
     if hostile:
         # Packages of `pip install --user` are in the real home.

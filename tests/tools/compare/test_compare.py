@@ -413,7 +413,7 @@ def test_one_experiment_of_dvc_runs_the_code_that_it_records(
 def test_a_folder_without_a_commit_is_refused(project: Project) -> None:
     shutil.rmtree(project.folder / ".git")
     no_git = project.run(*COMPARE, "train.lr=0.1")
-    assert "this folder is not the root of a git repository" in no_git.stderr
+    assert "this folder is not in a git repository" in no_git.stderr
     project.must("git", "init", "--quiet")
     unborn = project.run(*COMPARE, "train.lr=0.1")
     assert "there is no commit yet that experiments could start from" in unborn.stderr

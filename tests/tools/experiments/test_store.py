@@ -135,8 +135,8 @@ def test_an_experiment_is_found_whatever_stages_dvc_left_in_its_lock(project: Pr
 
 
 def test_git_leaves_out_what_it_has_not(project: Project) -> None:
-    found = git.contents(["HEAD:params.yaml", "HEAD:no such", "refs/none"], cwd=project.folder)
-    assert found.keys() == {"HEAD:params.yaml"}
-    sha, content = found["HEAD:params.yaml"]
+    found = git.contents(["HEAD:./params.yaml", "HEAD:./no such", "refs/none"], cwd=project.folder)
+    assert found.keys() == {"HEAD:./params.yaml"}
+    sha, content = found["HEAD:./params.yaml"]
     assert content == (project.folder / "params.yaml").read_bytes()
     assert sha == project.must("git", "rev-parse", "HEAD:params.yaml").strip()

@@ -472,6 +472,26 @@ def test_an_archive_without_git_is_refused(small: Project, temporary: Path, tmp_
     assert "run it in a clone of the repository, not in an unpacked archive" in done.stderr
 
 
+def test_a_project_in_a_folder_of_a_repository_is_rebuilt(
+    small: Project, temporary: Path, tmp_path: Path
+) -> None:
+    top = Project(tmp_path / "company")
+    ignored = shutil.ignore_patterns(".git", "cache", "tmp")
+    project = Project(top.folder / "ml")
+    shutil.copytree(small.folder, project.folder, ignore=ignored)
+    top.must("git", "init", "--quiet")
+    top.must("git", "config", "user.name", "Test")
+    top.must("git", "config", "user.email", "test@example.org")
+    top.commit("Everything")
+    (top.folder / "metrics").mkdir()
+    (top.folder / "metrics/other.json").write_text("{}")  # not of this project
+    done = verify(project, temporary)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Same: all 6 files have the committed bytes" in done.stdout
+    (project.folder / "metrics/sum.json").write_text("{}")
+    assert "found:    metrics/sum.json" in verify(project, temporary).stderr
+
+
 def test_without_qemu_the_line_that_installs_it_is_named(
     small: Project, temporary: Path, tmp_path: Path
 ) -> None:

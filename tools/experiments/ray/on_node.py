@@ -35,12 +35,14 @@ class Shipment(NamedTuple):
 
     Args:
         snapshot: the commits.
+        prefix: the folder of the project in its repository, as `git.prefix` returns it.
         pack: the files of `snapshot.commit`, as `git pack-objects` writes them.
         objects: of DVC's cache, by their MD5.
         data_files: the local files of data sets, by their paths.
     """
 
     snapshot: Snapshot
+    prefix: str
     pack: bytes
     objects: dict[str, bytes]
     data_files: dict[str, bytes]
@@ -93,11 +95,11 @@ def run(call: str, shipment: Sequence[Any], experiment: Experiment, held: frozen
         if name.startswith("RAY_") or name in OF_RAY:
             del os.environ[name]
     place = folder(call)
-    snapshot = _prepare(place, shipment)
+    root, snapshot = _prepare(place, shipment)
     if experiment.numerics not in _pythons:
         python = checkouts.python_for(experiment.numerics)
         _pythons[experiment.numerics] = _until_exit.enter_context(python)
-    checkout = Checkout(place / "root", place / "checkouts" / str(os.getpid()), snapshot)
+    checkout = Checkout(root, place / "checkouts" / str(os.getpid()), snapshot)
     log = place / f"{experiment.name}.log"
     running = checkout.start(experiment, _pythons[experiment.numerics], log)
     try:
@@ -109,7 +111,7 @@ def run(call: str, shipment: Sequence[Any], experiment: Experiment, held: frozen
         raise
     if outcome.problem:
         return Ended(outcome, log.read_bytes(), {})
-    written = objects(checkout.folder, outputs.opened(place / "root"))
+    written = objects(checkout.folder, outputs.opened(root))
     return Ended(outcome, b"", {md5: each for md5, each in written.items() if md5 not in held})
 
 
@@ -121,8 +123,12 @@ def folder(call: str) -> Path:
     return Path(tempfile.gettempdir()) / f"samebits-{os.getuid()}" / f"{call}-{node}"
 
 
-def _prepare(place: Path, shipment: Sequence[Any]) -> Snapshot:
-    """Create the repository that the checkouts of this node share, unless it exists."""
+def _prepare(place: Path, shipment: Sequence[Any]) -> tuple[Path, Snapshot]:
+    """Create the repository that the checkouts of this node share, unless it exists.
+
+    Returns:
+        The folder of the project in it, and what experiments start from.
+    """
     import ray
 
     if place not in _in_use:
@@ -136,8 +142,9 @@ def _prepare(place: Path, shipment: Sequence[Any]) -> Snapshot:
             shipped: Shipment = ray.get(shipment[0])
             _unpack(shipped, place / "root")
             (place / "checkouts").mkdir()
-            files.write_text(kept, "\n".join(shipped.snapshot))
-    return Snapshot(*kept.read_text().split("\n"))
+            files.write_text(kept, "\n".join([shipped.prefix, *shipped.snapshot]))
+    prefix, baseline, commit = kept.read_text().split("\n")
+    return place / "root" / prefix, Snapshot(baseline, commit)
 
 
 def _use(place: Path) -> IO[str]:
@@ -159,14 +166,15 @@ def _remove_abandoned(folder: Path) -> None:
             checkouts.remove(used.parent)
 
 
-def _unpack(shipped: Shipment, root: Path) -> None:
-    checkouts.remove(root)
-    root.mkdir()
-    git.run("init", "--quiet", cwd=root)
-    git.run("index-pack", "--stdin", cwd=root, stdin=shipped.pack)
+def _unpack(shipped: Shipment, top: Path) -> None:
+    checkouts.remove(top)
+    top.mkdir()
+    git.run("init", "--quiet", cwd=top)
+    git.run("index-pack", "--stdin", cwd=top, stdin=shipped.pack)
     commit = shipped.snapshot.commit
-    (root / ".git/shallow").write_text(f"{commit}\n")  # its parents are not here
-    git.run("checkout", "--quiet", "--detach", commit, cwd=root)
+    (top / ".git/shallow").write_text(f"{commit}\n")  # its parents are not here
+    git.run("checkout", "--quiet", "--detach", commit, cwd=top)
+    root = top / shipped.prefix
     cache = outputs.opened(root)
     for md5, content in shipped.objects.items():
         cache.add(md5, content)

@@ -336,7 +336,7 @@ class _Comparison:
         }
         pack = on_node.pack(self.root, self.snapshot.commit)
         objects = on_node.objects(self.root, cache)
-        return Shipment(self.snapshot, pack, objects, data_files)
+        return Shipment(self.snapshot, git.prefix(self.root), pack, objects, data_files)
 
     def _has_room(self, cluster: _Cluster, experiment: Experiment) -> bool:
         room = cluster.room_for(experiment)

@@ -260,6 +260,7 @@ def test_what_is_shipped_is_there_when_it_is_unpacked(built: Project, tmp_path: 
     commit = built.must("git", "rev-parse", "HEAD").strip()
     shipped = Shipment(
         Snapshot(commit, commit),
+        "",
         on_node.pack(built.folder, commit),
         on_node.objects(built.folder, outputs.opened(built.folder)),
         {"data/mirror/kmnist/a file": b"placed"},
