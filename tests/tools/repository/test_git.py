@@ -188,6 +188,23 @@ def test_a_revision_that_is_not_there_may_be_cut_off_or_not_fetched(
     assert caught.value.details["next"].startswith("git fetch --unshallow")
 
 
+def test_a_shallow_clone_with_an_uncommitted_edit_is_checked_out(
+    project: Project, tmp_path: Path
+) -> None:
+    (project.folder / "a.txt").write_text("b\n")
+    project.commit("Two")
+    shallow = Project(tmp_path / "a shallow clone")
+    source = f"file://{project.folder}"
+    project.must("git", "clone", "--quiet", "--depth", "1", source, str(shallow.folder))
+    (shallow.folder / "a.txt").write_text("c\n")
+    snapshot = store.take_snapshot(shallow.folder)
+    assert snapshot.commit != snapshot.baseline
+    checkout = git.check_out(shallow.folder, tmp_path / "checkout", snapshot.commit)
+    assert (checkout / "a.txt").read_text() == "c\n"
+    assert Project(checkout).must("git", "status", "--porcelain") == ""
+    assert shallow.must("git", "status", "--porcelain") == " M a.txt\n"
+
+
 def test_a_hook_of_the_remote_is_named(project: Project, tmp_path: Path) -> None:
     hook = tmp_path / "origin.git/hooks/pre-receive"
     hook.parent.mkdir(exist_ok=True)
