@@ -13,19 +13,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from core.pipeline.errors import SetupError
 from core.pipeline.params import PARAMS_FILE
 from core.training import numerics
 from tools.experiments import outputs
 from tools.experiments.grid import Experiment
 from tools.experiments.preloaded import preloaded
 from tools.experiments.store import Outcome, Snapshot
-from tools.repository import git
+from tools.repository import added_data, git
 
 DIVERGED = "error: the training diverged"  # how the message of core.training.loop begins
 TRAINED = "Running stage 'train':"  # what DVC prints unless it restores the stage from its cache
@@ -91,8 +92,9 @@ class Checkout:
             python: the folder of the `python` that runs it.
             log: the file that its output is written to.
         """
+        environment = self._environment(python, experiment)
         if not self.top.exists():
-            self._check_out()
+            self._check_out(python, environment)
         git.run("reset", "--quiet", "--hard", self.snapshot.commit, cwd=self.top)
         git.run("clean", "--quiet", "--force", "-d", cwd=self.top)
         (self.folder / PARAMS_FILE).write_bytes(experiment.params)
@@ -100,7 +102,7 @@ class Checkout:
             process = subprocess.Popen(
                 [python / "python", "-m", "dvc", "repro"],
                 cwd=self.folder,
-                env=self._environment(python, experiment),
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -108,12 +110,16 @@ class Checkout:
             )
         return Run(self.folder, experiment, process, log)
 
-    def _check_out(self) -> None:
+    def _check_out(self, python: Path, environment: Mapping[str, str]) -> None:
         git.check_out(self.root, self.top, self.snapshot.commit)
         _share_cache(self.root, self.folder)
         for name in local_data_files(self.root):
             (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
             (self.folder / name).symlink_to(self.root / name)
+        listed = git.run("ls-files", "-z", cwd=self.folder).split(b"\0")
+        added = added_data.records(map(os.fsdecode, listed))
+        if added:
+            _check_out_data(self.folder, added, python, environment)
 
     def _environment(self, python: Path, experiment: Experiment) -> dict[str, str]:
         """Return the environment of the processes of an experiment."""
@@ -126,6 +132,31 @@ class Checkout:
             "DVC_EXP_NAME": experiment.name,  # as DVC sets it
             "DVC_EXP_BASELINE_REV": self.snapshot.baseline,
         }
+
+
+def _check_out_data(
+    folder: Path, records: Sequence[str], python: Path, environment: Mapping[str, str]
+) -> None:
+    """Bring the data that `dvc add` tracks into a checkout, as `dvc exp run --temp` does.
+
+    Raises:
+        SetupError: DVC's cache does not have it.
+    """
+    done = subprocess.run(
+        [python / "python", "-m", "dvc", "checkout", *records],
+        cwd=folder,
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    if done.returncode != 0:
+        raise SetupError(
+            "the data that dvc add tracks cannot be brought into a checkout",
+            found=done.stdout.decode("utf-8", "replace").strip(),
+            where=", ".join(records),
+            todo="dvc pull gets it from the remote, if it is not in DVC's cache",
+        )
 
 
 def _share_cache(root: Path, folder: Path) -> None:

@@ -8,7 +8,7 @@ recreated from git on any machine.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from core.pipeline import files, provenance
 from core.pipeline.errors import DataError, SetupError
 from tools.experiments import store
 from tools.experiments.store import LOCK, Outcome
-from tools.repository import freshness, git, snapshots
+from tools.repository import added_data, freshness, git, snapshots
 
 OBJECTS = "files/md5"  # in DVC's cache, and in a remote
 RUNS = "runs"  # the run cache, likewise
@@ -34,34 +34,40 @@ class Run:
         name: for messages.
         commit: that contains dvc.lock and the tracked files.
         stages: of dvc.lock.
+        added: the path of what `dvc add` tracks, by its MD5.
     """
 
     name: str
     commit: str
     stages: Mapping[str, Any]
+    added: Mapping[str, str] = field(default_factory=dict)
 
     def objects(self) -> dict[str, str]:
-        """Return the path of each output, by its MD5."""
-        return {out["md5"]: out["path"] for stage in self.stages.values() for out in stage["outs"]}
+        """Return the path of each output and of what `dvc add` tracks, by its MD5."""
+        outs = (out for stage in self.stages.values() for out in stage["outs"])
+        return {**self.added, **{out["md5"]: out["path"] for out in outs}}
 
 
 def run(name: str, commit: str) -> Run:
-    """Read the dvc.lock of a commit.
+    """Read the dvc.lock and the .dvc files of a commit.
 
     Raises:
-        DataError: it is not YAML, or lists a folder, whose files have no entries.
+        DataError: one is not YAML, or has a hash of DVC 2.
     """
-    stages = freshness.locked(snapshots.revision(commit))
+    snapshot = snapshots.revision(commit)
+    stages = freshness.locked(snapshot)
     for stage in stages.values():
         for out in stage.get("outs", []):
-            if out.get("hash") != "md5" or str(out.get("md5")).endswith(".dir"):
+            if out.get("hash") != "md5":
                 raise DataError(
-                    f"dvc.lock of {name} has an output that cannot be shared file by file",
-                    expected="the MD5 of a file, as DVC 3 writes it",
+                    f"dvc.lock of {name} has an output that cannot be shared",
+                    expected="an MD5, as DVC 3 writes it",
                     found=f"{out['path']}: {out.get('md5')}",
-                    todo="let dvc.yaml list files, not folders",
+                    todo="dvc repro --force rewrites the hashes",
                 )
-    return Run(name, commit, {key: value for key, value in stages.items() if value.get("outs")})
+    with_outs = {key: value for key, value in stages.items() if value.get("outs")}
+    added = {each.md5: path for path, each in added_data.recorded(snapshot).items()}
+    return Run(name, commit, with_outs, added)
 
 
 def of_outcome(outcome: Outcome, pipeline: bytes) -> Run:
@@ -104,6 +110,20 @@ class Cache:
     def has(self, md5: str) -> bool:
         """Say whether the cache has an object."""
         return self.object(md5).is_file()
+
+    def expanded(self, objects: Mapping[str, str]) -> dict[str, str]:
+        """Add the files of the folders among these objects, as far as the cache lists them.
+
+        Args:
+            objects: the path of each object, by its MD5.
+        """
+        found = dict(objects)
+        for md5, path in objects.items():
+            if md5.endswith(added_data.FOLDER) and self.has(md5):
+                listed = added_data.listing(self.object(md5).read_bytes())
+                for name, each in listed.items():
+                    found.setdefault(each, f"{path}/{name}")
+        return found
 
     def add(self, md5: str, content: bytes) -> None:
         """Add an object, unless the cache has it.
@@ -154,7 +174,8 @@ class Cache:
         made = {}
         for each in runs:
             for stage in each.stages.values():
-                if known.issuperset(out["md5"] for out in stage["outs"]):
+                outs = {out["md5"]: out["path"] for out in stage["outs"]}
+                if known.issuperset(self.expanded(outs)):
                     paths = {**stage, "outs": [out["path"] for out in stage["outs"]]}
                     key = dict_sha256(paths, exclude=UNCOUNTED)
                     value = dict_sha256(stage, exclude=UNCOUNTED)

@@ -30,7 +30,8 @@ from core.pipeline import provenance, strict_yaml
 from core.pipeline.errors import SetupError
 from core.pipeline.params import PARAMS_FILE
 from tools.experiments.grid import Experiment, lookup
-from tools.repository import git
+from tools.repository import added_data, git
+from tools.repository.dvc_lock import within
 
 PIPELINE = Path("dvc.yaml")
 LOCK = "dvc.lock"
@@ -39,6 +40,7 @@ HISTORY = "metrics/history.csv"
 PREDICTIONS = "metrics/val_predictions.csv"
 TEST = "metrics/test.json"
 RESULTS = (EVALUATION, HISTORY, PREDICTIONS, TEST)
+HASHED = r"- path: (.*)\n *hash: md5\n *md5: '?([\w.]+)'?\n"  # an entry of dvc.lock
 READ = (PIPELINE.name, PARAMS_FILE.name, LOCK, *RESULTS)
 
 FINISHED = "refs/exps"  # DVC's own
@@ -126,7 +128,7 @@ def take_snapshot(root: Path) -> Snapshot:
 
     Raises:
         SetupError: the folder is in no git repository, there is no commit yet, or a
-            stage depends on an untracked file.
+            stage depends on an untracked file, or data has changed since `dvc add`.
     """
     baseline = git.head(root)
     if baseline is None:
@@ -141,7 +143,8 @@ def take_snapshot(root: Path) -> Snapshot:
     code = [
         name
         for name in untracked
-        if name in used or (name.endswith(".py") and str(Path(name).parent) in packages)
+        if any(within(name, each) for each in used)
+        or (name.endswith(".py") and str(Path(name).parent) in packages)
     ]
     if code:
         raise SetupError(
@@ -149,12 +152,19 @@ def take_snapshot(root: Path) -> Snapshot:
             found="\n".join(code),
             todo=f"git add {' '.join(code)}  (no commit is needed), or remove unused files",
         )
+    added = added_data.records(untracked)  # what `dvc add` has just written belongs to it
+    added += [name for name in untracked if added and Path(name).name == ".gitignore"]
     with tempfile.TemporaryDirectory() as folder:
         index = Path(folder) / "index"
         own = root / git.line("rev-parse", "--git-path", "index", cwd=root)
         # With its time: git looks into files that are as new as their index.
         shutil.copy2(own, index)
         git.run("add", "--update", ".", cwd=root, index=index)
+        if added:
+            git.run("add", "--", *added, cwd=root, index=index)
+        records = ("ls-files", "-z", "--", f"*{added_data.SUFFIX}")
+        listed = _names(git.run(*records, cwd=root, index=index))
+        added_data.check_unchanged(root, added_data.records(listed))
         tree = git.line("write-tree", cwd=root, index=index)
     if tree == git.line("rev-parse", "HEAD^{tree}", cwd=root):
         return Snapshot(baseline, baseline)
@@ -254,7 +264,11 @@ def _differing(
     # Its own dvc.yaml is enough: if it differs from ours, that is reported.
     pipeline = _values(stored.files.get(PIPELINE.name, b"stages: {}"))
     depended_on = _dependencies(pipeline) | {PIPELINE.name}
-    differing = sorted(depended_on.intersection(_names(changed)))
+    differing = sorted(
+        name
+        for name in _names(changed)
+        if name.endswith(added_data.SUFFIX) or any(within(name, each) for each in depended_on)
+    )
     params = stored.files.get(PARAMS_FILE.name, b"")
     if params != experiment.params and _values(params) != _values(experiment.params):
         differing.append(PARAMS_FILE.name)
@@ -295,12 +309,7 @@ def _stages(lock: str) -> dict[str, _StageLock]:
     stages = {}
     for name, text in re.findall(r"^  (\S+):\n((?: {4}.*\n)*)", lock, re.MULTILINE):
         sections = dict(re.findall(r"^ {4}(\w+):.*\n((?: {4}[ -] .*\n)*)", text, re.MULTILINE))
-        deps, outs = (
-            dict(
-                re.findall(r"- path: (.*)\n *hash: md5\n *md5: '?(\w+)'?\n", sections.get(kind, ""))
-            )
-            for kind in ("deps", "outs")
-        )
+        deps, outs = (dict(re.findall(HASHED, sections.get(kind, ""))) for kind in ("deps", "outs"))
         _, _, params = sections.get("params", "").partition("\n")  # the name of the file
         stages[name] = _StageLock(deps, _values(textwrap.dedent(params).encode()), outs)
     return stages

@@ -9,11 +9,14 @@ of the stage before it.
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from core.pipeline import provenance
 from core.pipeline.errors import SetupError
+from tools.repository import added_data
+from tools.repository.added_data import Added
+from tools.repository.dvc_lock import within
 from tools.repository.snapshots import Snapshot
 
 LOCK = "dvc.lock"
@@ -54,6 +57,11 @@ def findings(snapshot: Snapshot) -> list[Finding]:
     locks = locked(snapshot)
     made = {out["path"]: out.get("md5") for lock in locks.values() for out in lock.get("outs", [])}
     makers = {out: name for name, stage in stages.items() for out in stage.outs}
+    in_git = {out for stage in stages.values() for out in stage.in_git}
+    added = added_data.recorded(snapshot)
+    # What is not in git: its hash is all that is known of it.
+    outside = {path: str(made[path]) for path in (makers.keys() & made.keys()) - in_git}
+    outside |= {path: each.md5 for path, each in added.items()}
     found: list[Finding] = []
     for name, stage in stages.items():
         lock = locks.get(name)
@@ -69,12 +77,14 @@ def findings(snapshot: Snapshot) -> list[Finding]:
             how = ""
             if path in makers:
                 how = _differs_from_maker(path, deps.get(path), made, makers[path])
-            if not how and (path not in makers or path in stages[makers[path]].in_git):
-                how = _changed(snapshot, path, deps.get(path))
+            if not how and path.rstrip("/") in added:
+                how = _differs_from_added(deps.get(path), added[path.rstrip("/")])
+            elif not how and (path not in makers or path in in_git):
+                how = _changed(snapshot, path, deps.get(path), outside)
             found += [Finding(name, path, how)] if how else []
         found += [Finding(name, *changed) for changed in _params(snapshot, stage, lock)]
         for path in stage.outs:
-            how = _changed(snapshot, path, outs.get(path)) if path in stage.in_git else ""
+            how = _changed(snapshot, path, outs.get(path), {}) if path in stage.in_git else ""
             how = how or ("" if path in outs else f"is not in {LOCK}")
             found += [Finding(name, path, how)] if how else []
     files = snapshot.files()
@@ -186,19 +196,49 @@ def _differs_from_maker(path: str, dep: Any, made: dict[str, Any], maker: str) -
     return ""
 
 
-def _changed(snapshot: Snapshot, path: str, entry: Any) -> str:
-    """Say how a file in git differs from what dvc.lock records."""
+def _differs_from_added(dep: Any, added: Added) -> str:
+    """Say how a dependency differs from the data that `dvc add` recorded."""
+    if dep is None:
+        return f"is not in {LOCK}"
+    return "" if dep.get("md5") == added.md5 else f"differs from {added.recorded_in}"
+
+
+def _changed(snapshot: Snapshot, path: str, entry: Any, outside: Mapping[str, str]) -> str:
+    """Say how a file or a folder differs from what dvc.lock records.
+
+    Args:
+        snapshot: the state of the project.
+        path: of the file or the folder.
+        entry: of dvc.lock.
+        outside: the hashes of what is not in git, by path, some of which may be in it.
+    """
     if entry is None:
         return f"is not in {LOCK}"
     # DVC 2 converted line ends before hashing; its entries have no `hash`.
-    if entry.get("hash") != "md5" or str(entry.get("md5")).endswith(".dir"):
+    if entry.get("hash") != "md5":
         raise SetupError(
             f"{LOCK} of {snapshot.name} has a hash that this check does not support",
-            expected="the MD5 of a file, as DVC 3 writes it",
+            expected="an MD5, as DVC 3 writes it",
             found=f"{entry.get('hash', 'of DVC 2')}: {entry.get('md5')}",
             where=path,
-            todo="list files, not folders; dvc repro --force rewrites the hashes",
+            todo="dvc repro --force rewrites the hashes",
         )
+    folder = path.rstrip("/")
+    inside = next((each for each in outside if within(folder, each)), None)
+    if inside or entry["md5"].endswith(added_data.FOLDER):
+        files = _files_below(snapshot, inside or folder, outside)
+        if inside and folder != inside:
+            below = folder.removeprefix(f"{inside}/")
+            if below in files and not entry["md5"].endswith(added_data.FOLDER):
+                return "" if files[below] == entry["md5"] else "was changed"
+            files = {
+                name.removeprefix(f"{below}/"): md5
+                for name, md5 in files.items()
+                if name.startswith(f"{below}/")
+            }
+        if not files:
+            return "is missing"
+        return "" if added_data.folder_md5(files) == entry["md5"] else "was changed"
     content = snapshot.read(path)
     if content is None:
         return "is missing"
@@ -207,6 +247,36 @@ def _changed(snapshot: Snapshot, path: str, entry: Any) -> str:
     if md5(content.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")) == entry["md5"]:
         return "was recorded with the line ends of Windows"
     return "was changed"
+
+
+def _files_below(snapshot: Snapshot, folder: str, outside: Mapping[str, str]) -> dict[str, str]:
+    """Return the MD5 of each file in a folder, by its path there.
+
+    Raises:
+        SetupError: the files of a folder outside of git are not known here.
+    """
+    found = {
+        name[len(folder) + 1 :]: md5(snapshot.read(name) or b"")
+        for name in snapshot.files()
+        if name.startswith(f"{folder}/")
+    }
+    for path, hashed in outside.items():
+        if not within(path, folder):
+            continue
+        if not hashed.endswith(added_data.FOLDER):
+            found[path[len(folder) + 1 :]] = hashed
+            continue
+        listed = added_data.cached_listing(hashed)
+        if listed is None:
+            raise SetupError(
+                f"the files in {path} are not known here",
+                expected=f"the object {hashed} in DVC's cache",
+                where=f"{LOCK} of {snapshot.name}",
+                todo=f"dvc pull {path} gets them; or let the stage depend on {path} as a whole",
+            )
+        below = path[len(folder) + 1 :]
+        found |= {f"{below}/{name}" if below else name: each for name, each in listed.items()}
+    return found
 
 
 def md5(content: bytes) -> str:

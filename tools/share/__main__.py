@@ -48,9 +48,10 @@ def main(revision: str, verify: bool, force: bool, git_remote: str) -> None:
     runs = outputs.of_revision(commit)
     cache.complete(runs)
 
-    wanted = {md5: path for each in runs for md5, path in each.objects().items()}
-    sizes = storage.sizes([storage.object(md5) for md5 in wanted])
-    existing, truncated = send.compare_sizes(storage, runs, sizes)
+    wanted = {md5: path for each in runs for md5, path in cache.expanded(each.objects()).items()}
+    found = storage.sizes([storage.object(md5) for md5 in wanted])
+    sizes = {md5: found[name] for md5 in wanted if (name := storage.object(md5)) in found}
+    existing, truncated = send.compare_sizes(cache, runs, sizes)
     damaged = set()
     if verify:
         sums = {storage.object(md5): md5 for md5 in existing}
@@ -59,7 +60,7 @@ def main(revision: str, verify: bool, force: bool, git_remote: str) -> None:
     here = {md5 for md5 in wanted.keys() - existing if cache.has(md5)}
     send.check_cache(cache, here, wanted)
     missing = wanted.keys() - existing - here
-    send.check_revision(runs[0], missing, damaged)
+    send.check_revision(runs[0], cache.expanded(runs[0].objects()), missing, damaged)
 
     storage.send({storage.object(md5): cache.object(md5) for md5 in sorted(here)})
     entries = cache.entries(runs, existing | here)

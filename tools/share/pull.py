@@ -12,13 +12,17 @@ reported and never used.
 
 import argparse
 import signal
+from collections.abc import Sequence
 
 from core.pipeline.errors import DataError, PipelineError, SetupError
 from core.pipeline.runner import run
 from tools.experiments import outputs
+from tools.experiments.outputs import Cache
 from tools.repository import git
+from tools.repository.added_data import FOLDER
 from tools.share import exchange, remote
 from tools.share.messages import MOST_NAMES, add_revision, amount, count_files, is_or_are, summary
+from tools.share.storage import Storage
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,9 +50,12 @@ def main(revision: str, force: bool, git_remote: str) -> None:
     cache.complete(runs)
 
     wanted = {md5: path for each in reversed(runs) for md5, path in each.objects().items()}
-    missing = [md5 for md5 in wanted if not cache.has(md5)]
-    sums = {storage.object(md5): md5 for md5 in missing}
-    damaged = storage.get(sums, {path: cache.object(md5) for path, md5 in sums.items()})
+    folders = [md5 for md5 in wanted if md5.endswith(FOLDER) and not cache.has(md5)]
+    damaged = fetch(storage, cache, folders)  # first, because they list further objects
+    wanted = cache.expanded(wanted)
+    files = [md5 for md5 in wanted if not md5.endswith(FOLDER) and not cache.has(md5)]
+    damaged |= fetch(storage, cache, files)
+    missing = [*folders, *files]
     here = {md5 for md5 in wanted if cache.has(md5)}
     cache.add_entries(cache.entries(runs, here))
     if commit == git.commit_of("HEAD"):
@@ -61,8 +68,15 @@ def main(revision: str, force: bool, git_remote: str) -> None:
     for name in exchanged.different:
         print(f"but     {name} is different there and yours was kept; --force replaces it")
     if damaged:
-        raise refusal(storage.url, {sums[path]: md5 for path, md5 in damaged.items()}, runs)
+        raise refusal(storage.url, damaged, runs, cache)
     print("next    dvc repro runs no stage, and make compare no experiment that is here")
+
+
+def fetch(storage: Storage, cache: Cache, objects: Sequence[str]) -> dict[str, str]:
+    """Get objects into the cache; return for each damaged one its MD5 there, empty if missing."""
+    sums = {storage.object(md5): md5 for md5 in objects}
+    damaged = storage.get(sums, {path: cache.object(md5) for path, md5 in sums.items()})
+    return {sums[path]: md5 for path, md5 in damaged.items()}
 
 
 def check_out() -> None:
@@ -85,19 +99,23 @@ def check_out() -> None:
         ) from error
 
 
-def refusal(url: str, damaged: dict[str, str], runs: list[outputs.Run]) -> PipelineError:
+def refusal(
+    url: str, damaged: dict[str, str], runs: Sequence[outputs.Run], cache: Cache
+) -> PipelineError:
     """Return the error that names the objects that are damaged or missing on the remote.
 
     Args:
         url: of the remote.
         damaged: for each object its MD5 there; empty if it is gone.
         runs: that need them.
+        cache: lists the files in folders.
     """
+    objects = [(each.name, cache.expanded(each.objects())) for each in runs]
     found = []
     for md5, actual in sorted(damaged.items()):
-        needed = next((each, each.objects()[md5]) for each in runs if md5 in each.objects())
+        name, path = next((name, paths[md5]) for name, paths in objects if md5 in paths)
         how = f"damaged\nits MD5 there is {actual}" if actual else "missing"
-        found.append(f"{needed[1]} of {needed[0].name}\nobject {md5}: {how}")
+        found.append(f"{path} of {name}\nobject {md5}: {how}")
     if len(found) > MOST_NAMES:
         found[MOST_NAMES:] = [f"and {len(found) - MOST_NAMES} more"]
     state = "damaged" if any(damaged.values()) else "missing"

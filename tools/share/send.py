@@ -8,6 +8,7 @@ from core.pipeline import provenance
 from core.pipeline.errors import DataError
 from tools.experiments.outputs import Cache, Run
 from tools.repository import freshness, git, snapshots
+from tools.repository.added_data import FOLDER
 from tools.share import exchange
 from tools.share.messages import MOST_NAMES, count_files, is_or_are
 from tools.share.storage import Storage
@@ -29,18 +30,21 @@ def check_lock(commit: str) -> None:
 
 
 def compare_sizes(
-    storage: Storage, runs: Sequence[Run], sizes: Mapping[str, int]
+    cache: Cache, runs: Sequence[Run], sizes: Mapping[str, int]
 ) -> tuple[set[str], set[str]]:
-    """Return the objects on the remote, and those with another size there."""
-    existing: set[str] = set()
-    truncated: set[str] = set()
-    for each in runs:
-        for stage in each.stages.values():
-            for out in stage["outs"]:
-                size = sizes.get(storage.object(out["md5"]))
-                if size is not None:
-                    (existing if size == out["size"] else truncated).add(out["md5"])
-    return existing, truncated
+    """Return the objects on the remote, and those with another size there.
+
+    Args:
+        cache: knows the size of an object that dvc.lock does not list, if it has it.
+        runs: whose outputs dvc.lock lists with their sizes.
+        sizes: of the objects that the remote has, by their MD5.
+    """
+    right = {md5: cache.object(md5).stat().st_size for md5 in sizes if cache.has(md5)}
+    outs = (out for each in runs for stage in each.stages.values() for out in stage["outs"])
+    # The size of a folder is that of its files, not of its object.
+    right |= {out["md5"]: out["size"] for out in outs if not out["md5"].endswith(FOLDER)}
+    truncated = {md5 for md5, size in sizes.items() if right.get(md5, size) != size}
+    return set(sizes) - truncated, truncated
 
 
 def check_cache(cache: Cache, objects: Collection[str], paths: Mapping[str, str]) -> None:
@@ -49,7 +53,11 @@ def check_cache(cache: Cache, objects: Collection[str], paths: Mapping[str, str]
     Raises:
         DataError: the MD5 of an object in the cache is not its name.
     """
-    corrupted = [md5 for md5 in sorted(objects) if provenance.md5(cache.object(md5)) != md5]
+    corrupted = [
+        md5
+        for md5 in sorted(objects)
+        if provenance.md5(cache.object(md5)) != md5.removesuffix(FOLDER)
+    ]
     if corrupted:
         raise DataError(
             f"{count_files(len(corrupted))} in DVC's cache {is_or_are(corrupted)} damaged",
@@ -58,21 +66,30 @@ def check_cache(cache: Cache, objects: Collection[str], paths: Mapping[str, str]
         )
 
 
-def check_revision(revision: Run, missing: Collection[str], damaged: Collection[str]) -> None:
+def check_revision(
+    revision: Run, objects: Mapping[str, str], missing: Collection[str], damaged: Collection[str]
+) -> None:
     """Refuse to share a revision in part.
+
+    Args:
+        revision: that is shared.
+        objects: the path of each of its objects, those in folders too, by their MD5.
+        missing: the objects that are nowhere.
+        damaged: those that are damaged on the remote.
 
     Raises:
         DataError: an object is missing here, and missing or damaged on the remote.
     """
-    paths = {md5: path for md5, path in revision.objects().items() if md5 in missing}
+    paths = {md5: path for md5, path in objects.items() if md5 in missing}
     if paths:
+        data = "; data of dvc add: dvc pull, or whoever added it" if revision.added else ""
         raise DataError(
             f"{count_files(len(paths))} of this revision {is_or_are(paths)} missing here",
             found="\n".join(
                 f"{path}{', damaged on the remote' if md5 in damaged else ''}"
                 for md5, path in sorted(paths.items(), key=lambda pair: pair[1])
             ),
-            todo="dvc repro recreates them, with the same bits; then make share",
+            todo=f"dvc repro recreates outputs, with the same bits{data}; then make share",
         )
 
 

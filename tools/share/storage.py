@@ -25,6 +25,7 @@ from core.pipeline import files, provenance
 from core.pipeline.errors import PipelineError, SetupError, StorageError
 from tools import extra
 from tools.experiments.outputs import OBJECTS, READ_ONLY, RUNS
+from tools.repository.added_data import FOLDER
 
 SCHEMES = {"": "a folder", "s3": "S3", "ssh": "SSH"}
 MODULES = {"s3": "dvc_s3", "ssh": "dvc_ssh"}  # each in the extra of the same name
@@ -133,7 +134,7 @@ class Storage:
                 except FileNotFoundError:
                     damaged[path] = ""
                     return
-                if (md5 := provenance.md5(got)) != sums[path]:
+                if (md5 := provenance.md5(got)) != sums[path].removesuffix(FOLDER):
                     damaged[path] = md5
                 elif target:
                     got.chmod(READ_ONLY)

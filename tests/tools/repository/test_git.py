@@ -10,6 +10,7 @@ from core.pipeline.errors import PipelineError, SetupError, StorageError
 from tests.support.project import ROOT, Project
 from tools.experiments import store
 from tools.experiments.checkouts import Checkout
+from tools.experiments.grid import Experiment
 from tools.repository import git
 from tools.share import exchange
 from tools.verify import rebuild
@@ -99,7 +100,7 @@ def test_no_setting_of_a_user_has_git_run_a_program(
     assert git.content(snapshot.commit, "a.txt") == b"b\n"
     changed = git.run("diff", "--name-only", snapshot.baseline, snapshot.commit)
     assert changed == b"a.txt\n"  # in no colour
-    Checkout(project.folder, tmp_path / "checkout", snapshot)._check_out()
+    Checkout(project.folder, tmp_path / "checkout", snapshot)._check_out(Path(), {})
     assert (tmp_path / "checkout/a.txt").read_text() == "b\n"
     assert not list((tmp_path / "checkout/.git").glob("hooks/*"))
     clone = rebuild.prepare(tmp_path / "rebuild", snapshot.baseline, without=[])
@@ -111,8 +112,8 @@ def test_no_setting_of_a_user_has_git_run_a_program(
     assert not started.exists()
 
 
-def _named(name: str) -> store.Experiment:
-    return store.Experiment(name, name, {}, 1, "portable", 1, "cpu", b"")
+def _named(name: str) -> Experiment:
+    return Experiment(name, name, {}, 1, "portable", 1, "cpu", b"")
 
 
 def test_only_one_file_starts_git() -> None:

@@ -20,7 +20,7 @@ from tools.experiments.checkouts import POLL_SECONDS, Checkout
 from tools.experiments.grid import Experiment
 from tools.experiments.outputs import Cache
 from tools.experiments.store import LOCK, PIPELINE, Outcome, Snapshot
-from tools.repository import dvc_lock, git, packages
+from tools.repository import added_data, dvc_lock, git, packages, snapshots
 
 # Variables that Ray sets for its own processes, and that would affect stages.
 OF_RAY = ("OMP_NUM_THREADS", "PYTHONBREAKPOINT", "PYTHONPATH", "SPT_NOENV")
@@ -190,15 +190,17 @@ def clean(call: str) -> None:
 
 
 def objects(folder: Path, cache: Cache) -> dict[str, bytes]:
-    """Read those outputs of a working tree's dvc.lock that DVC's cache has.
+    """Read from DVC's cache the outputs of a working tree's dvc.lock, and what `dvc add` tracks.
 
     Returns:
-        The content of each object by its MD5; none if there is no dvc.lock.
+        The content of each object that the cache has, by its MD5.
     """
+    snapshot = snapshots.Snapshot(str(folder), None, folder=folder)
+    named = {each.md5: path for path, each in added_data.recorded(snapshot).items()}
     lock_file = folder / LOCK
-    if not lock_file.exists():
-        return {}
-    pipeline = (folder / PIPELINE).read_bytes()
-    stages = dvc_lock.read(lock_file.read_bytes(), pipeline, str(lock_file))
-    written = {md5 for stage in stages for md5 in stage.outputs.values()}
+    if lock_file.exists():
+        pipeline = (folder / PIPELINE).read_bytes()
+        for stage in dvc_lock.read(lock_file.read_bytes(), pipeline, str(lock_file)):
+            named |= {md5: path for path, md5 in stage.outputs.items()}
+    written = cache.expanded(named)
     return {md5: cache.object(md5).read_bytes() for md5 in sorted(written) if cache.has(md5)}
