@@ -12,7 +12,7 @@ HASH := \#
 # Default of `make compare`; to change it: make compare COMPARE="train.batch_size=50,100 --seeds 5"
 COMPARE ?= train.lr=0.001,0.003,0.01,0.03,0.1,0.3,1 --seeds 3
 
-.PHONY: environment repro verify deps test test-slow test-adapt fuzz audit repair check format lock extra compare recipe exp experiments fresh review notebook predict try remote share pull
+.PHONY: environment repro verify deps test test-slow test-adapt fuzz audit repair check format lock extra compare recipe exp experiments apply fresh review notebook predict try remote share pull
 
 repro: environment
 	@$(VENV) python -m dvc repro
@@ -34,6 +34,10 @@ exp: environment
 	@$(VENV) python -m dvc exp run $(addprefix -S ,$(SET))
 	@$(VENV) python -m dvc exp diff
 	@echo "next  make experiments lists them"
+
+# Applies an experiment to this folder, unless that drops an edit: make apply NAME=lr-0.1
+apply: environment
+	@$(call tool,apply) $(NAME)
 
 # After a change of imports: updates the dependencies of each stage in dvc.yaml.
 deps: environment

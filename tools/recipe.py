@@ -6,7 +6,7 @@
 
 A recipe is a few parameters that override those of params.yaml. Each seed becomes an
 ordinary DVC experiment named after the recipe; one that ran before is not run again.
-The working tree does not change: `dvc exp apply` applies a result.
+The working tree does not change: `make apply` applies a result.
 """
 
 import argparse
@@ -64,7 +64,7 @@ def main(
         print()
         print(table(ran.results, tested))
         print()
-        print(f"next  dvc exp apply {ran.results[0].experiment.name}")
+        print(f"next  make apply NAME={ran.results[0].experiment.name}")
         print("      brings its parameters, model and metrics into this folder;")
         print("      make experiments lists all")
     run_experiments.check_all_ran(ran, planned)

@@ -79,7 +79,7 @@ def note_on_edits(
 ) -> str:
     """Name the parameters that come from an uncommitted edit of params.yaml, if any do.
 
-    `dvc exp apply` makes such an edit: the next recipe would take the parameters that it
+    `make apply` makes such an edit: the next recipe would take the parameters that it
     does not set from the experiment that was applied.
 
     Args:

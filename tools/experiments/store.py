@@ -154,6 +154,16 @@ def take_snapshot(root: Path) -> Snapshot:
         )
     added = added_data.records(untracked)  # what `dvc add` has just written belongs to it
     added += [name for name in untracked if added and Path(name).name == ".gitignore"]
+    listed = _names(git.run("ls-files", "-z", cwd=root))
+    added_data.check_unchanged(root, added_data.records([*listed, *added]))
+    tree = _working_tree(root, added)
+    if tree == git.line("rev-parse", "HEAD^{tree}", cwd=root):
+        return Snapshot(baseline, baseline)
+    return Snapshot(baseline, _commit(root, tree, baseline, "Snapshot of a comparison"))
+
+
+def _working_tree(root: Path, added: Sequence[str] = ()) -> str:
+    """Store the tracked files as they are, and those in `added`; return the hash of the tree."""
     with tempfile.TemporaryDirectory() as folder:
         index = Path(folder) / "index"
         own = root / git.line("rev-parse", "--git-path", "index", cwd=root)
@@ -162,13 +172,31 @@ def take_snapshot(root: Path) -> Snapshot:
         git.run("add", "--update", ".", cwd=root, index=index)
         if added:
             git.run("add", "--", *added, cwd=root, index=index)
-        records = ("ls-files", "-z", "--", f"*{added_data.SUFFIX}")
-        listed = _names(git.run(*records, cwd=root, index=index))
-        added_data.check_unchanged(root, added_data.records(listed))
-        tree = git.line("write-tree", cwd=root, index=index)
-    if tree == git.line("rev-parse", "HEAD^{tree}", cwd=root):
-        return Snapshot(baseline, baseline)
-    return Snapshot(baseline, _commit(root, tree, baseline, "Snapshot of a comparison"))
+        return git.line("write-tree", cwd=root, index=index)
+
+
+def named(root: Path, name: str) -> str | None:
+    """Return the commit of an experiment, of the current commit if several have the name.
+
+    Args:
+        root: of the repository.
+        name: of the experiment, or any other name of its commit.
+    """
+    head = git.head(root) or ""
+    listed = git.run("for-each-ref", "--format=%(refname) %(objectname)", FINISHED, cwd=root)
+    found = {}
+    for line in listed.decode().splitlines():
+        ref, _, commit = line.rpartition(" ")
+        parts = ref.split("/", 4)  # refs/exps/ab/cdef…/name
+        if len(parts) == 5 and parts[4] == name:
+            found[parts[2] + parts[3]] = commit
+    return found.get(head) or next(iter(found.values()), None) or git.commit_if_any(name, root)
+
+
+def is_stored(root: Path) -> bool:
+    """Say whether the tracked files are those of an experiment, so that nothing is lost."""
+    trees = git.run("for-each-ref", "--format=%(tree)", FINISHED, cwd=root).decode().split()
+    return _working_tree(root) in trees
 
 
 def finished(root: Path, snapshot: Snapshot, experiment: Experiment) -> Result | Divergence | None:

@@ -248,7 +248,7 @@ def _read_model(revision: str, md5: str) -> bytes:
         raise ModelError(
             f"the model of {revision} is neither in DVC's cache nor in a remote",
             expected=f"{MODEL}, MD5 {md5}",
-            todo=f"train it again: dvc exp apply {revision} for an experiment, "
+            todo=f"train it again: make apply NAME={revision} for an experiment, "
             f"git checkout {revision} for a commit; then dvc repro",
         ) from error
     except DvcException as error:

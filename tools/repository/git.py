@@ -231,7 +231,7 @@ def commit_of(revision: str) -> str:
     Raises:
         SetupError: there is no such commit.
     """
-    found = _commit_of(revision)
+    found = commit_if_any(revision)
     if found is None:
         shallow = is_shallow()
         raise SetupError(
@@ -246,15 +246,16 @@ def commit_of(revision: str) -> str:
 
 def exists(revision: str) -> bool:
     """Say whether there is such a commit."""
-    return _commit_of(revision) is not None
+    return commit_if_any(revision) is not None
 
 
 def head(cwd: Path) -> str | None:
     """Return the commit that is checked out; None if there is none yet."""
-    return _commit_of("HEAD", cwd)
+    return commit_if_any("HEAD", cwd)
 
 
-def _commit_of(revision: str, cwd: Path | None = None) -> str | None:
+def commit_if_any(revision: str, cwd: Path | None = None) -> str | None:
+    """Return the full hash of a revision; None if there is none."""
     wanted = ("--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
     done = _done("rev-parse", *wanted, cwd=cwd)
     if done.returncode > 1:

@@ -124,7 +124,7 @@ def refusal(
         found="\n".join(found),
         where=url,
         todo="whoever has it: make share ARGS=--verify. If nobody has: dvc repro recreates it\n"
-        "(after dvc exp apply, for an experiment), then make share ARGS=--verify",
+        "(after make apply, for an experiment), then make share ARGS=--verify",
     )
 
 
