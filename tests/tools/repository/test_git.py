@@ -166,7 +166,7 @@ def test_a_lock_that_is_in_the_way_is_named(project: Project) -> None:
     assert error.details["next"].endswith(f"if none is running: rm {lock}")
 
 
-def test_a_revision_that_is_not_there_may_be_cut_off_or_not_fetched(
+def test_a_revision_that_is_not_there_may_be_truncated_or_not_fetched(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = project.must("git", "rev-parse", "HEAD").strip()
