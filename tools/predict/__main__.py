@@ -19,9 +19,9 @@ from pathlib import Path
 
 from core.pipeline.runner import run
 from tools.predict import loaded_model, predictions
+from tools.predict.image_files import ImageError
 from tools.predict.loaded_model import add_revision
 from tools.predict.predictions import STANDARD_INPUT, predict, printable
-from tools.predict.preparation import ImageError
 
 
 def main(images: list[str], revision: str | None, form: str) -> None:

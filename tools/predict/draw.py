@@ -32,8 +32,8 @@ from core.pipeline.errors import SetupError
 from core.pipeline.runner import run
 from core.report import pages
 from tools.predict import loaded_model, preparation
+from tools.predict.image_files import ImageError
 from tools.predict.loaded_model import LoadedModel
-from tools.predict.preparation import ImageError
 
 ADDRESS = "127.0.0.1"
 NAMES = (ADDRESS, "localhost")  # host names of allowed requests

@@ -11,8 +11,8 @@ from typing import NamedTuple
 from core.pipeline import files
 from core.report.pages import percent
 from tools.predict import preparation
+from tools.predict.image_files import ImageError
 from tools.predict.loaded_model import LoadedModel
-from tools.predict.preparation import ImageError
 
 STANDARD_INPUT = "-"
 WIDTH = 80  # of the table, in characters
