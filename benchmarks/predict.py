@@ -20,6 +20,7 @@ from PIL import Image, ImageChops
 from core.data import arrays
 from core.pipeline import provenance
 from tools.predict import loaded_model, preparation
+from tools.predict.image_files import ImageError
 
 TEST_IMAGES = Path("data/raw/test_images.npy")
 TEST_LABELS = Path("data/raw/test_labels.npy")
@@ -88,8 +89,11 @@ def main(revision: str | None, images: int | None) -> None:
     for number, at in enumerate(chosen):
         distort = DISTORTIONS[number % len(DISTORTIONS)]
         digit = Image.fromarray(pixels[at, :, :, 0])
-        prepared = preparation.prepare(io.BytesIO(distort(digit)), model.preprocessing)
-        hit = best(model.probabilities(prepared.pixels)) == labels[at]
+        try:
+            prepared = preparation.prepare(io.BytesIO(distort(digit)), model.preprocessing)
+            hit = best(model.probabilities(prepared.pixels)) == labels[at]
+        except ImageError:
+            hit = False
         right[distort.__name__][0] += hit
         right[distort.__name__][1] += 1
         undistorted += best(model.probabilities(pixels[at])) == labels[at]
