@@ -80,7 +80,7 @@ def sheet(digit: NDArray[np.uint8], random: Generator) -> bytes:
 
 
 def table(digit: NDArray[np.uint8], random: Generator) -> bytes:
-    """On paper, with a darker table on all sides."""
+    """On paper, with a darker table all around."""
     surface = np.full((640, 640), random.uniform(30, 150))
     paper = _written(np.pad(_drawn(digit), random.integers(0, 60)))
     top, left = random.integers(20, 620 - np.array(paper.shape))
@@ -93,7 +93,7 @@ def table_as_drawn(digit: NDArray[np.uint8], random: Generator) -> bytes:
 
 
 def light_table(digit: NDArray[np.uint8], random: Generator) -> bytes:
-    """On grey paper, with a lighter table on all sides."""
+    """On grey paper, with a lighter table all around."""
     surface = np.full((640, 640), random.uniform(225, 255))
     paper = _written(np.pad(_drawn(digit), random.integers(0, 60)), paper=170)
     top, left = random.integers(20, 620 - np.array(paper.shape))
@@ -101,7 +101,7 @@ def light_table(digit: NDArray[np.uint8], random: Generator) -> bytes:
 
 
 def turned_table(digit: NDArray[np.uint8], random: Generator) -> bytes:
-    """On paper that is turned by up to 10°, with a darker table on all sides."""
+    """On paper that is turned by up to 10°, with a darker table all around."""
     table = random.uniform(30, 150)
     paper = Image.fromarray(_written(np.pad(_drawn(digit), 20)).astype(np.float32))
     turned = paper.rotate(
@@ -125,17 +125,17 @@ def _at_edges(digit: NDArray[np.uint8], random: Generator, edges: int) -> bytes:
 
 
 def table_one_side(digit: NDArray[np.uint8], random: Generator) -> bytes:
-    """On paper, with a darker table on one side."""
+    """On paper, with a darker table at one edge."""
     return _at_edges(digit, random, 1)
 
 
 def table_two_sides(digit: NDArray[np.uint8], random: Generator) -> bytes:
-    """On paper, with a darker table on two sides that meet in a corner."""
+    """On paper, with a darker table at two edges that meet in a corner."""
     return _at_edges(digit, random, 2)
 
 
 def table_three_sides(digit: NDArray[np.uint8], random: Generator) -> bytes:
-    """On paper, with a darker table on three sides."""
+    """On paper, with a darker table at three edges."""
     return _at_edges(digit, random, 3)
 
 

@@ -23,7 +23,7 @@ REASONS = (BLANK, SPECKS, FILLED, CUT, SEVERAL)  # from the least to the most li
 
 SIDE = 120  # of the box of what is checked, in pixels, at most about twice that
 LINES = 20  # parts of the longer side; anything shorter vanishes when it is scaled down
-# Of the longer side: an image that is cropped to its ink has no more paper on any side.
+# Of the longer side: an image that is cropped to its ink has no more paper at any edge.
 NEAR = 1 / 12
 SURELY_INK = 1 / 2  # of the strongest ink
 PART = 1 / 20  # of the largest piece: a smaller one is a speck
@@ -104,7 +104,7 @@ def _length(shape: Mask) -> int:
 
 
 def _is_cropped_to(box: tuple[slice, slice], shape: tuple[int, ...]) -> bool:
-    """Whether an image ends where ink does, on all four sides."""
+    """Whether an image ends where ink does, on all four edges."""
     near = NEAR * max(shape)
     return all(
         span.start <= near and span.stop >= side - near

@@ -132,7 +132,7 @@ def _edges(reduced: NDArray[np.int64]) -> Mask:
 
 
 def _between(paper: Mask) -> Mask:
-    """Return pixels with paper on both sides, in their row or in their column."""
+    """Return pixels with paper before and after them, in their row or in their column."""
     reached = np.maximum.accumulate
     across = reached(paper, 1) & reached(paper[:, ::-1], 1)[:, ::-1]
     down = reached(paper, 0) & reached(paper[::-1], 0)[::-1]
@@ -183,7 +183,7 @@ def _shades(reduced: NDArray[np.int64], paper: Mask) -> NDArray[np.float64]:
 
 
 def _sums_around(values: NDArray[np.int64], reach: int) -> NDArray[np.int64]:
-    """Sum up the squares around each pixel, which reach so far to each side."""
+    """Sum up the squares around each pixel, which reach so far each way."""
     for axis in (0, 1):
         size = values.shape[axis]
         totals = np.insert(np.cumsum(values, axis=axis), 0, 0, axis=axis)

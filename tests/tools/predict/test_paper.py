@@ -58,9 +58,9 @@ SCENES: dict[str, Callable[[Image.Image], Image.Image]] = {
     "a darker table": on_table,
     "a lighter table": lambda sheet: on_table(sheet, 255),
     "a table of nearly the same shade": lambda sheet: on_table(sheet, 200),
-    "a table on one side": lambda sheet: on_table(sheet, at=(120, 0)).crop((0, 0, 520, 400)),
-    "a table on two sides": lambda sheet: on_table(sheet).crop((0, 0, 520, 520)),
-    "a table on three sides": lambda sheet: on_table(sheet).crop((0, 0, 640, 520)),
+    "a table at one edge": lambda sheet: on_table(sheet, at=(120, 0)).crop((0, 0, 520, 400)),
+    "a table at two edges": lambda sheet: on_table(sheet).crop((0, 0, 520, 520)),
+    "a table at three edges": lambda sheet: on_table(sheet).crop((0, 0, 640, 520)),
     "turned on a table": turned,
     "a line around the cell": lambda sheet: on_grey(Image.new("L", (1, 1), 255)) and framed(sheet),
     "a line around the cell, inside": lambda sheet: framed(sheet, 10, 4),
@@ -153,6 +153,6 @@ def test_dust_far_from_the_digit_does_not_change_it() -> None:
 def test_the_shade_of_paper_is_its_mean_around_each_pixel() -> None:
     shades = np.zeros((3, 9), np.int64)
     shades[:, 0], shades[:, 1] = 100, 200
-    found = paper._shades(shades, shades > 0)  # reaches one pixel to each side
+    found = paper._shades(shades, shades > 0)  # reaches one pixel around
     assert found[1, :3].tolist() == [150, 150, 200]
     assert found[1, 3] == 200  # nothing within one pixel, so within two
