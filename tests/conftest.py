@@ -8,7 +8,7 @@ import pytest
 from filelock import FileLock
 
 from core.training import numerics
-from tests.support.project import Project, copy_project, make_tiny
+from tests.support.project import ROOT, Project, copy_project, make_tiny
 
 numerics.pin("portable", None)
 
@@ -26,8 +26,8 @@ hypothesis.settings.register_profile(
     max_examples=int(os.environ.get("EXAMPLES", "1000")),
 )
 hypothesis.settings.load_profile("suite")
-# Hypothesis also saves what it learns of the code: not in the working tree.
-hypothesis.configuration.set_hypothesis_home_dir(os.devnull)
+# Hypothesis also saves what it learns of the code: not beside the code.
+hypothesis.configuration.set_hypothesis_home_dir(ROOT / ".pytest_cache/hypothesis")
 
 
 @pytest.fixture(scope="session")

@@ -119,22 +119,15 @@ def test_each_fault_of_the_docs_is_tried_by_the_tests_that_it_names() -> None:
         if table.startswith("| fault | what happens | test |\n")
     ]
     rows = [row for table in tables for row in table]
-    places = {test.stem: test.relative_to(ROOT).as_posix() for test in ROOT.glob("tests/**/*.py")}
-    tests = set()
+    tests = {
+        file.stem: re.findall(r"^def (test_\w+)", file.read_text(encoding="utf-8"), re.MULTILINE)
+        for file in ROOT.glob("tests/**/test_*.py")
+    }
     for row in rows:
         named = re.search(r"\| (test_\w+): ([\w ;]+) \|$", row)
         assert named, row
         for sentence in named[2].split("; "):
-            tests.add(f"{places[named[1]]}::test_{sentence.replace(' ', '_')}")
-    collected = subprocess.run(
-        [sys.executable, "-m", "pytest", "--collect-only", "-q", *sorted(tests)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert collected.returncode == 0, collected.stdout + collected.stderr
-    cases = [line for line in collected.stdout.splitlines() if line.startswith("tests/")]
-    assert {case.partition("[")[0] for case in cases} == tests
+            assert f"test_{sentence.replace(' ', '_')}" in tests[named[1]], row
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
