@@ -46,6 +46,7 @@ def test_an_experiment_runs_is_found_again_and_predicts(ml: Project) -> None:
         assert "the data set tiny is unknown" in refused.stderr
 
 
+@pytest.mark.slow
 def test_what_is_shared_is_got_by_a_clone(ml: Project, tmp_path: Path) -> None:
     store, origin, clone = (tmp_path / name for name in ("store", "origin.git", "clone"))
     store.mkdir()

@@ -105,6 +105,7 @@ def test_uncommitted_it_is_compared(added: Project) -> None:
     assert "1 of them ran before" in added.must(*compare)
 
 
+@pytest.mark.slow
 def test_committed_it_is_shared(added: Project, tmp_path: Path) -> None:
     ana = added.copy(tmp_path / "ana")
     origin, clone = tmp_path / "origin.git", Project(tmp_path / "clone")
