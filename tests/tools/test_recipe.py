@@ -335,7 +335,7 @@ def test_local_data_files_are_found_and_a_diverged_training_is_an_error(
     placed = "dataset.mirrors.tiny=[data/mirror/kmnist]"
     failed = project.run(*RECIPE, "tiny-fast", placed, "train.lr=1e38")
     assert failed.returncode == 1
-    assert failed.stderr.startswith("error: 1 of 1 trainings diverged\n  found:    tiny-fast-")
+    assert failed.stderr.startswith("error: 1 of 1 training diverged\n  found:    tiny-fast-")
     assert "the training diverged" in failed.stderr
     again = project.run(*RECIPE, "tiny-fast", placed, "train.lr=1e38")
     assert again.stdout.startswith("1 experiment, 1 of them ran before\n")

@@ -10,10 +10,7 @@ from core.pipeline.errors import PipelineError, SetupError, StorageError
 from tests.support.project import ROOT, Project
 from tools.experiments import store
 from tools.experiments.checkouts import Checkout
-from tools.experiments.grid import Experiment
 from tools.repository import git
-from tools.share import exchange
-from tools.verify import rebuild
 
 HOOKS = ("post-checkout", "post-index-change", "pre-push", "post-commit", "pre-auto-gc")
 
@@ -103,17 +100,13 @@ def test_no_setting_of_a_user_has_git_run_a_program(
     Checkout(project.folder, tmp_path / "checkout", snapshot)._check_out(Path(), {})
     assert (tmp_path / "checkout/a.txt").read_text() == "b\n"
     assert not list((tmp_path / "checkout/.git").glob("hooks/*"))
-    clone = rebuild.prepare(tmp_path / "rebuild", snapshot.baseline, without=[])
+    clone = git.check_out(project.folder, tmp_path / "clone", snapshot.baseline)
     assert (clone / "a.txt").read_text() == "a\n"
-    git.run("update-ref", store._ref(store.FINISHED, snapshot, _named("one")), snapshot.commit)
-    sent = exchange.send("origin", exchange.names_of("origin"), snapshot.baseline, force=False)
-    assert sent.moved == ["one"]
+    git.run("push", "origin", f"{snapshot.commit}:refs/exps/one")
+    sent = git.run("ls-remote", "origin", "refs/exps/one")
+    assert sent.decode() == f"{snapshot.commit}\trefs/exps/one\n"
     assert git.uncommitted() == ["a.txt"]
     assert not started.exists()
-
-
-def _named(name: str) -> Experiment:
-    return Experiment(name, name, {}, 1, "portable", 1, "cpu", b"")
 
 
 def test_only_one_file_starts_git() -> None:

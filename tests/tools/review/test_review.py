@@ -1,6 +1,9 @@
 """Reviews of real branches of a real repository."""
 
+import argparse
+import contextlib
 import csv
+import io
 import json
 import re
 from collections.abc import Iterator
@@ -11,6 +14,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from tests.support.project import TINY_TEST, Project
+from tools.review import __main__ as command
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +41,11 @@ def rebuild(project: Project, message: str) -> None:
 
 
 def review(project: Project, *arguments: str) -> str:
-    """Review and return the Markdown."""
-    project.must("python", "-m", "tools.review", *arguments)
+    """Review, as the command does, and return the Markdown."""
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    with contextlib.chdir(project.folder), contextlib.redirect_stdout(io.StringIO()):
+        command.main(**vars(parser.parse_args(arguments)))
     return project.read("reports/review.md")
 
 
