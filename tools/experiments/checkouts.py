@@ -161,12 +161,12 @@ def _check_out_data(
 
 def _share_cache(root: Path, folder: Path) -> None:
     """Give a checkout the local settings of the repository, and its cache."""
-    from dvc.config import Config
+    from tools.repository.dvc_config import Utf8Config
 
     cache = outputs.opened(root).folder
-    local: dict[str, Any] = Config(str(root / ".dvc"), validate=False).read("local")
+    local: dict[str, Any] = Utf8Config(root / ".dvc").read("local")
     local.setdefault("cache", {})["dir"] = str(cache)
-    with Config(str(folder / ".dvc"), validate=False).edit("local") as settings:
+    with Utf8Config(folder / ".dvc").edit("local") as settings:
         settings.update(local)
 
 

@@ -84,6 +84,7 @@ def _become(connection: socket.socket) -> list[str]:
     start, files, _, _ = socket.recv_fds(connection, LENGTH_BYTES, 3)
     with connection.makefile("rb") as stream:
         request = stream.read(int.from_bytes(start, "big"))
+    import contextlib
     import json
 
     group, folder, environment, arguments = json.loads(request)
@@ -91,7 +92,8 @@ def _become(connection: socket.socket) -> list[str]:
     child = os.fork()
     if child:
         _, status = os.waitpid(child, 0)
-        connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+        with contextlib.suppress(BrokenPipeError):  # the caller was killed
+            connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
         os._exit(0)
     connection.close()
     for number, file in enumerate(files):

@@ -150,9 +150,9 @@ def parse(options: Sequence[str], scheme: str) -> dict[str, Any]:
 
 def write(shared: Mapping[str, Any], personal: Mapping[str, Any]) -> None:
     """Write the remote as the default one, replacing one of the same name."""
-    from dvc.config import Config
+    from tools.repository.dvc_config import Utf8Config
 
-    config = Config(str(CONFIG.parent.absolute()), validate=False)
+    config = Utf8Config(CONFIG.parent)
     if personal or LOCAL.exists():
         with config.edit("local", validate=False) as settings:
             settings["remote"].pop(NAME, None)

@@ -60,6 +60,14 @@ def package(folder: Path, source: str, neighbour: str = "near") -> Path:
     return folder
 
 
+def group_exists(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 @pytest.mark.parametrize("source", CASES.values(), ids=CASES)
 def test_a_module_runs_and_ends_as_it_would_under_python_itself(
     python: Path, tmp_path: Path, source: str
@@ -121,6 +129,33 @@ def test_where_no_socket_can_be_made_python_itself_is_offered(tmp_path: Path) ->
         with preloaded.preloaded({}, os.environ) as folder:
             assert folder == Path(sys.executable).parent
     assert list(deep.iterdir()) == []
+
+
+def test_when_its_caller_was_killed_it_is_silent(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = package(tmp_path / "a folder", "print(flush=True); input()")
+    with preloaded.preloaded({}, os.environ, ()) as programs:
+        caller = subprocess.Popen(
+            [programs / "python", "-m", "trial.case"],
+            cwd=folder,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            process_group=0,
+        )
+        assert caller.stdin
+        assert caller.stdout
+        assert caller.stdout.readline() == b"\n"
+        caller.kill()
+        caller.stdin.write(b"\n")
+        caller.stdin.close()
+        caller.stdout.close()
+        caller.wait()
+        end = time.monotonic() + 30
+        while group_exists(caller.pid):
+            assert time.monotonic() < end
+            time.sleep(0.01)
+    assert capfd.readouterr().err == ""
 
 
 def test_nothing_is_left_of_it() -> None:

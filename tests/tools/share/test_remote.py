@@ -52,6 +52,16 @@ def test_a_folder_becomes_the_default_remote_and_what_is_pulled_is_verified(
     assert printed[1] == ".dvc/config has its settings, for everyone: shared"
 
 
+def test_a_folder_may_have_any_letters(repository: Path, tmp_path: Path) -> None:
+    store = tmp_path / "gemeinsam für 組"
+    store.mkdir()
+    remote.main(str(store), [])
+    assert (repository / ".dvc/config").read_text(encoding="utf-8") == (
+        f"{CONFIG}    remote = team\n['remote \"team\"']\n    url = {store}\n    verify = True\n"
+    )
+    assert remote.opened().url == str(store)
+
+
 @needs_s3
 def test_keys_never_lie_in_git_and_those_of_an_earlier_remote_go(
     repository: Path, tmp_path: Path, s3: S3, capsys: pytest.CaptureFixture[str]
