@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.project import Project
+from tests.support.project import Project, needs
 
 
 @pytest.fixture(scope="module")
@@ -23,11 +23,16 @@ def ml(built: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     return project
 
 
-def test_fresh_and_review_work(ml: Project) -> None:
+def test_results_are_found_to_belong_to_the_code(ml: Project) -> None:
     assert "belong to the code" in ml.must("python", "-m", "tools.fresh", "HEAD")
+
+
+@needs("review")
+def test_a_review_is_written(ml: Project) -> None:
     assert "review: reports/review.md" in ml.must("python", "-m", "tools.review", "HEAD")
 
 
+@needs("predict")
 @pytest.mark.slow
 def test_an_experiment_runs_is_found_again_and_predicts(ml: Project) -> None:
     (ml.folder / "../web/params.yaml").write_text("a: 2\n")  # not of this project
@@ -46,6 +51,7 @@ def test_an_experiment_runs_is_found_again_and_predicts(ml: Project) -> None:
         assert "the data set tiny is unknown" in refused.stderr
 
 
+@needs("share")
 @pytest.mark.slow
 def test_what_is_shared_is_got_by_a_clone(ml: Project, tmp_path: Path) -> None:
     store, origin, clone = (tmp_path / name for name in ("store", "origin.git", "clone"))

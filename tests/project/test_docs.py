@@ -162,6 +162,9 @@ def test_make_targets_named_in_the_docs_exist(page: Path) -> None:
     ],
 )
 def test_make_runs_the_commands_that_the_docs_say(words: list[str], command: str) -> None:
+    tool = command.split()[0].replace(".", "/")
+    if not ((ROOT / tool).exists() or (ROOT / f"{tool}.py").exists()):
+        pytest.skip(f"this project has no {tool}")
     output = subprocess.run(
         ["make", "--no-print-directory", "--dry-run", *words],
         cwd=ROOT,

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.support import parameters, quick_python
 
@@ -17,6 +18,13 @@ MIRROR = Path("data/mirror/mnist")
 
 TINY_TRAIN = 400  # images
 TINY_TEST = 120
+
+
+def needs(tool: str) -> pytest.MarkDecorator:
+    """Skip a test where a team has deleted a folder of tools/."""
+    return pytest.mark.skipif(
+        not (ROOT / "tools" / tool).exists(), reason=f"this project has no tools/{tool}"
+    )
 
 
 class Project:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from core.pipeline.errors import SetupError
-from tests.support.project import Project
+from tests.support.project import Project, needs
 from tools.experiments import store
 from tools.repository import added_data, freshness
 from tools.repository.snapshots import Snapshot
@@ -105,6 +105,7 @@ def test_uncommitted_it_is_compared(added: Project) -> None:
     assert "1 of them ran before" in added.must(*compare)
 
 
+@needs("share")
 @pytest.mark.slow
 def test_committed_it_is_shared(added: Project, tmp_path: Path) -> None:
     ana = added.copy(tmp_path / "ana")
