@@ -29,7 +29,8 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.special import stdtr
 
-LEVEL = 0.05  # a corrected p value below it is called a difference
+from core.statistics.paired_tests import LEVEL, holm
+
 POWER = 0.8  # in this share of cases a difference should be found: the usual choice
 MOST_SEEDS = 1000  # more would not be trained
 
@@ -265,17 +266,3 @@ def unstable(recipes: Sequence[Correct]) -> list[float | None]:
         by_chance = float(stats.f.sf(ratio**2, freedom, freedom * len(rest)))
         found.append(ratio if ratio > FAR and by_chance * len(recipes) < LEVEL else None)
     return found
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Correct p values for their number, so that the chance of any false alarm stays.
-
-    Source: S. Holm, "A Simple Sequentially Rejective Multiple Test Procedure",
-    Scandinavian Journal of Statistics 6 (1979), 65-70.
-    """
-    corrected = [0.0] * len(p_values)
-    highest = 0.0
-    for rank, position in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[position]))
-        corrected[position] = highest
-    return corrected

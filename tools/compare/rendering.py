@@ -8,7 +8,8 @@ import vl_convert
 
 from core.pipeline import wording
 from core.report import pages
-from core.statistics.recipe_comparison import FAR, LEVEL, MOST_SEEDS
+from core.statistics.paired_tests import LEVEL
+from core.statistics.recipe_comparison import FAR, MOST_SEEDS
 from tools.compare import charts
 from tools.experiments.grid import written
 from tools.experiments.ranking import Comparison, Recipe, with_deviation

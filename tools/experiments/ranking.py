@@ -14,7 +14,8 @@ import pandas as pd
 
 from core.pipeline import wording
 from core.statistics import recipe_comparison
-from core.statistics.recipe_comparison import LEVEL, Correct, Difference
+from core.statistics.paired_tests import LEVEL
+from core.statistics.recipe_comparison import Correct, Difference
 from tools.experiments.grid import Experiment
 from tools.experiments.store import Divergence, Result
 

@@ -92,7 +92,10 @@ def test_where_the_test_finds_a_difference_the_interval_does_not_hold_0() -> Non
 def test_the_adjusted_values_are_holms_own() -> None:
     # By hand: 4 * 0.01, 3 * 0.015, 2 * 0.02 raised to the one before, 1 * 0.6.
     assert holm([0.02, 0.01, 0.6, 0.015]) == pytest.approx([0.045, 0.04, 0.6, 0.045])
+    # 4 * 0.01, 3 * 0.02, 2 * 0.03; the third may not be below the second.
+    assert holm([0.03, 0.01, 0.5, 0.02]) == pytest.approx([0.06, 0.04, 0.5, 0.06])
     assert holm([0.4, 0.6]) == [0.8, 0.8]
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
     assert holm([]) == []
 
 

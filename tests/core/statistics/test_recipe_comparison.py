@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from core.statistics.paired_tests import holm
 from core.statistics.recipe_comparison import (
     Correct,
     against_the_best,
-    holm,
     paired_difference,
     unstable,
 )
@@ -105,13 +105,6 @@ def test_a_difference_of_three_points_is_found_with_three_seeds() -> None:
         difference = paired_difference(better, worse)
         found += difference.p_value < 0.05 and difference.mean > 0
     assert found >= 95
-
-
-def test_holm_is_as_worked_out_by_hand() -> None:
-    # Sorted: 0.01 * 4, 0.02 * 3, 0.03 * 2, 0.5 * 1; the third may not be below the second.
-    assert holm([0.03, 0.01, 0.5, 0.02]) == pytest.approx([0.06, 0.04, 0.5, 0.06])
-    assert holm([0.9, 0.8]) == [1.0, 1.0]
-    assert holm([]) == []
 
 
 def test_the_best_is_tested_with_the_correction_for_every_pair() -> None:
