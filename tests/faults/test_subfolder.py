@@ -16,9 +16,7 @@ def ml(built: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     (top.folder / "web/params.yaml").write_text("a: 1\n")
     project = built.copy(top.folder / "ml")
     shutil.rmtree(project.folder / ".git")
-    top.must("git", "init", "--quiet", "--initial-branch=main")
-    top.must("git", "config", "user.name", "Test")
-    top.must("git", "config", "user.email", "test@example.org")
+    top.start_history()
     top.commit("Everything")
     return project
 

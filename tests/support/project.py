@@ -77,6 +77,12 @@ class Project:
         shutil.copytree(self.folder, folder, symlinks=True)
         return Project(folder)
 
+    def start_history(self) -> None:
+        """Create its git repository, with nothing in it yet."""
+        self.must("git", "init", "--quiet", "--initial-branch=main")
+        self.must("git", "config", "user.name", "Test")
+        self.must("git", "config", "user.email", "test@example.org")
+
     def commit(self, message: str) -> None:
         """Commit everything."""
         self.must("git", "add", "--all")
@@ -101,9 +107,7 @@ def copy_project(folder: Path) -> Project:
             shutil.copy2(ROOT / name, folder / name)
     (folder / "params.yaml").write_text(parameters.text(), encoding="utf-8")
     project = Project(folder)
-    project.must("git", "init", "--quiet", "--initial-branch=main")
-    project.must("git", "config", "user.name", "Test")
-    project.must("git", "config", "user.email", "test@example.org")
+    project.start_history()
     project.commit("The project as it stands")
     return project
 

@@ -201,7 +201,7 @@ def _failure(arguments: Sequence[str], printed: bytes, cwd: Path | None) -> Pipe
     text = printed.decode("utf-8", "replace").strip()
     cause = next((each for each in CAUSES if re.search(each.pattern, text, re.MULTILINE)), UNKNOWN)
     what, todo = cause.what, cause.todo
-    if what.endswith(LACKS_REVISION) and _is_shallow(cwd):
+    if what.endswith(LACKS_REVISION) and is_shallow(cwd):
         what, todo = "the clone is shallow, and lacks this revision", "git fetch --unshallow"
     folder = str(cwd or Path.cwd())
     owned = re.search(r"(?:repository at|repository \()\s*'(.+?)'", text)
@@ -266,17 +266,13 @@ def commit_if_any(revision: str, cwd: Path | None = None) -> str | None:
 def merge_base(one: str, other: str) -> str | None:
     """Return the common ancestor of two branches, or None if the history has none."""
     done = _done("merge-base", one, other)
-    if done.returncode > 1 and not _is_shallow(None):
+    if done.returncode > 1 and not is_shallow():
         raise _failure(("merge-base", one, other), done.stderr, None)
     return done.stdout.decode().strip() if done.returncode == 0 else None
 
 
-def is_shallow() -> bool:
-    """Say whether the history is truncated, as in a clone with --depth."""
-    return line("rev-parse", "--is-shallow-repository") == "true"
-
-
-def _is_shallow(cwd: Path | None) -> bool:
+def is_shallow(cwd: Path | None = None) -> bool:
+    """Say whether there is a repository whose history is truncated, as in a clone with --depth."""
     return _done("rev-parse", "--is-shallow-repository", cwd=cwd).stdout.strip() == b"true"
 
 

@@ -20,9 +20,7 @@ def project(tmp_path: Path) -> Project:
     """A repository with one commit and a remote."""
     made = Project(tmp_path / "project")
     made.folder.mkdir()
-    made.must("git", "init", "--quiet", "--initial-branch=main")
-    made.must("git", "config", "user.name", "Test")
-    made.must("git", "config", "user.email", "test@example.org")
+    made.start_history()
     (made.folder / ".dvc").mkdir()
     for name, text in {
         ".dvc/config": "[core]\n    analytics = false\n",

@@ -114,9 +114,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Project:
         "params.yaml": "numerics: portable\nscale: 2\n",
     }.items():
         (project.folder / name).write_text(text, encoding="utf-8")
-    project.must("git", "init", "--quiet", "--initial-branch=main")
-    project.must("git", "config", "user.name", "Test")
-    project.must("git", "config", "user.email", "test@example.org")
+    project.start_history()
     project.must("dvc", "init", "--quiet")
     project.must("dvc", "config", "core.analytics", "false")
     project.must("dvc", "repro")
